@@ -1,0 +1,1 @@
+"""The operator: reconciles SomaMemory and SomaMemoryBackup resources into running memory services."""
