@@ -13,7 +13,7 @@ DATA ?= ../shared/data/locomo
 
 help: ## Show this list
 	@echo 'Soma Memory Operator: what make can do here'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: PROFILE=node|api|kwok NAME=… CLUSTER=current DEMO_INPUT=FILE RUNS=… SEED=… SOMA_CACHE=…'
 
 demo: ## From an empty machine to a recalled memory on a real cluster (cold about 15 min, warm about 2)
