@@ -12,7 +12,8 @@ LARGEST_FILE = 1 << 20
 FORBIDDEN = {
     "a path of one machine": re.compile(r"(?<![\w./$}-])/(?:work|farm)/[a-z]|/root/(?!\.)"),
     "a package index host": re.compile(
-        r"(?:files\.pythonhosted|proxy\.golang|registry\.npmjs|repo1?\.maven|deb\.debian|static\.crates)\.", re.IGNORECASE
+        r"(?:files\.pythonhosted|proxy\.golang|registry\.npmjs|repo1?\.maven|deb\.debian|static\.crates)\.",
+        re.IGNORECASE,
     ),
 }
 
