@@ -1,4 +1,4 @@
-"""Checks of the tree that no linter has: machine paths, package index hosts and oversized files must not be committed."""
+"""Checks of the tree that no linter has: no machine path, package index host or oversized file is committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kubectl as the tools and tests use it: a thin, typed wrapper around the real program, and port-forwards that clean up."""
+"""kubectl as the tools and tests use it: a thin, typed wrapper around the program, and port-forwards that clean up."""
 
 from __future__ import annotations
 
