@@ -1,4 +1,4 @@
-"""The node that the end-to-end tests share: a real kubelet, our images, the operator running as a pod from its manifests."""
+"""The node that the end-to-end tests share: a real kubelet, our images, the operator as a pod from its manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operator creates stays as declared: deleted children return, edits are mended and named, drains do not hang."""
+"""Children stay as declared: deleted ones return, edits are mended and their editor named, drains do not hang."""
 
 from __future__ import annotations
 
