@@ -1,0 +1,88 @@
+"""Other names that settings are known by: those of the service we replace (wire-compat.md, section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+ALIASES: dict[str, str] = {
+    "MEMORY_MODE": "mode",
+    "SOMA_MEMORY_MODE": "mode",
+    "SOMA_MEMORY_NAMESPACE": "namespace",
+    "SOMA_MEMORY_DATA_DIR": "data_dir",
+    "UVICORN_PORT": "http_port",
+    "UVICORN_HOST": "http_host",
+    "SOMA_RATE_LIMIT_WINDOW": "rate_limit_window_seconds",
+    "POSTGRES_URL": "postgres_url",
+    "SOMA_INFRA__POSTGRES": "postgres_url",
+    "REDIS_URL": "redis_url",
+    "SOMA_INFRA__REDIS": "redis_url",
+    "QDRANT_URL": "qdrant_url",
+    "SOMA_INFRA__QDRANT": "qdrant_url",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka_bootstrap_servers",
+    "SOMA_INFRA__KAFKA": "kafka_bootstrap_servers",
+}
+"""Another name → the setting. A setting's own name (`SOMA_NAMESPACE`) wins over its alias."""
+
+
+def _forced_hash(value: str) -> dict[str, Any]:
+    return {"embedding_provider": "hash"} if value.strip().lower() in {"1", "true", "yes", "on"} else {}
+
+
+DERIVED: dict[str, Callable[[str], dict[str, Any]]] = {"SOMA_FORCE_HASH_EMBEDDINGS": _forced_hash}
+"""Names whose value becomes another setting's value."""
+
+NOT_SETTINGS: frozenset[str] = frozenset({"SOMA_CONFIG_FILE", "SOMA_SECRETS_DIR", "SOMA_SECRETS_PATH"})
+"""Where settings are found; not settings themselves."""
+
+FOREIGN_PREFIXES: tuple[str, ...] = ("SOMA_OPERATOR_", "SOMA_TEST_", "SOMA_E2E_", "SOMA_BENCH_", "SOMA_DEMO_")
+FOREIGN: frozenset[str] = frozenset({"SOMA_CACHE", "SOMA_PYTHON", "SOMA_URL", "SOMA_TOKEN", "SOMA_TENANT"})
+"""Variables of our operator, our tests and our clients, which the runtime must not complain of."""
+
+WITHOUT_EFFECT: dict[str, str] = {
+    **dict.fromkeys(
+        ("SOMA_PRUNING_INTERVAL_SECONDS", "SFM_FAST_CORE", "SOMA_FAST_CORE_INITIAL_CAPACITY"),
+        "the exact index needs no pruning and no separate core",
+    ),
+    **dict.fromkeys(
+        ("SOMA_SIMILARITY_METRIC", "SOMA_SIMILARITY_ALLOW_NEGATIVE"),
+        "similarity is the cosine, and negative similarity scores zero",
+    ),
+    **dict.fromkeys(
+        (
+            "SOMA_IMPORTANCE_RESERVOIR_MAX",
+            "SOMA_IMPORTANCE_RECOMPUTE_STRIDE",
+            "SOMA_IMPORTANCE_WINSOR_DELTA",
+            "SOMA_IMPORTANCE_LOGISTIC_TARGET_RATIO",
+            "SOMA_IMPORTANCE_LOGISTIC_K_MAX",
+        ),
+        "the importance normaliser uses these constants as published",
+    ),
+    **dict.fromkeys(
+        (
+            "SOMA_DECAY_AGE_HOURS_WEIGHT",
+            "SOMA_DECAY_RECENCY_HOURS_WEIGHT",
+            "SOMA_DECAY_ACCESS_WEIGHT",
+            "SOMA_DECAY_IMPORTANCE_WEIGHT",
+            "SOMA_DECAY_THRESHOLD",
+        ),
+        "decay never deletes here; set SOMA_HALF_LIFE for decayed recall",
+    ),
+    **dict.fromkeys(
+        ("SOMA_ENABLE_BATCH_UPSERT", "SOMA_BATCH_SIZE", "SOMA_BATCH_FLUSH_MS"),
+        "concurrent writes share a commit without being told to",
+    ),
+    "SOMA_HYBRID_CANDIDATE_MULTIPLIER": "hybrid recall searches the whole index",
+    "EVENTING_ENABLED": "events belong to distributed mode, which this version refuses",
+    "UVICORN_WORKERS": "one process serves; the index lives in it",
+}
+"""Settings of the service we replace that are accepted and change nothing, each with the reason."""
+
+COMPAT_PROFILE: dict[str, Any] = {
+    "vector_dim": 768,
+    "model_name": "microsoft/codebert-base",
+    "hybrid_recall_default": True,
+    "max_memory_size": 100_000,
+    "rate_limit_max": 60,
+}
+"""The defaults of the service we replace, in force with `compat_profile` where nothing else is said."""

@@ -1,0 +1,202 @@
+"""Gathers values from environment, mounted secrets and file, remembers where each came from, and validates once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import SecretStr, ValidationError
+
+from memory_runtime.settings.aliases import (
+    ALIASES,
+    COMPAT_PROFILE,
+    DERIVED,
+    FOREIGN,
+    FOREIGN_PREFIXES,
+    NOT_SETTINGS,
+    WITHOUT_EFFECT,
+)
+from memory_runtime.settings.schema import SettingsError, SMFSettings
+
+FIELDS = tuple(SMFSettings.model_fields)
+_STRUCTURED = {"half_life_by_type", "feature_weights", "cors_origins"}
+_TRUE = {"1", "true", "yes", "on", "y", "t"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The settings in force, where each given value came from, and what the user should hear about."""
+
+    settings: SMFSettings
+    origins: dict[str, str]
+    warnings: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """The settings for the log at start: secrets show only that they are set, others their value and origin."""
+        return redacted(self.settings) | {"origins": self.origins}
+
+
+def redacted(settings: SMFSettings) -> dict[str, Any]:
+    """The settings as JSON-safe values; a secret is `***` where it is set and null where not."""
+    shown: dict[str, Any] = {}
+    for name in FIELDS:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            shown[name] = "***"
+        else:
+            shown[name] = str(value) if isinstance(value, Path) else value
+    return shown
+
+
+def load_settings(
+    *,
+    environ: Mapping[str, str] | None = None,
+    config_file: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> LoadedSettings:
+    """The settings of this process.
+
+    `config_file` (else `SOMA_CONFIG_FILE`) is YAML or JSON; `overrides` are command-line options, which win over all.
+    Raises SettingsError with one sentence that names the setting, its origin and the remedy.
+    """
+    env = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    path = config_file or env.get("SOMA_CONFIG_FILE") or None
+    layers = [
+        _from_file(Path(path)) if path else {},
+        _from_secrets(env.get("SOMA_SECRETS_DIR") or env.get("SOMA_SECRETS_PATH")),
+        _from_environment(env),
+        {name: (value, "command line") for name, value in (overrides or {}).items() if value is not None},
+    ]
+    for layer in layers:
+        for name, (value, origin) in layer.items():
+            values[name], origins[name] = value, origin
+    if _is_true(values.get("compat_profile")):
+        for name, value in COMPAT_PROFILE.items():
+            if name not in values:
+                values[name], origins[name] = value, "compat profile"
+    return LoadedSettings(_validate(values, origins), origins, tuple(_warnings(env)))
+
+
+Layer = dict[str, tuple[Any, str]]
+
+
+def _from_environment(env: Mapping[str, str]) -> Layer:
+    layer: Layer = {}
+    for variable, convert in DERIVED.items():
+        if variable in env:
+            layer.update({name: (value, f"environment {variable}") for name, value in convert(env[variable]).items()})
+    for variable, name in ALIASES.items():
+        if variable in env:
+            layer[name] = (_decode(name, env[variable], variable), f"environment {variable}")
+    for name in FIELDS:
+        variable = f"SOMA_{name.upper()}"
+        if variable in env:
+            layer[name] = (_decode(name, env[variable], variable), f"environment {variable}")
+    return layer
+
+
+def _from_secrets(directory: str | None) -> Layer:
+    layer: Layer = {}
+    if not directory:
+        return layer
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise SettingsError(
+            f"SOMA_SECRETS_DIR: {folder} is not a directory", setting="secrets_dir", remedy="mount the secrets there"
+        )
+    names = ALIASES | {f"SOMA_{name.upper()}": name for name in FIELDS} | {name: name for name in FIELDS}
+    for file_name, name in names.items():
+        path = folder / file_name
+        if path.is_file():
+            try:
+                text = path.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                message = f"{name}: cannot read the secret file {path}"
+                raise SettingsError(message, setting=name, remedy="make it readable UTF-8 text") from None
+            layer[name] = (_decode(name, text, str(path)), f"secret {path}")
+    return layer
+
+
+def _from_file(path: Path) -> Layer:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"SOMA_CONFIG_FILE: cannot read {path}: {error.strerror}", setting="config_file", remedy="correct the path"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where is not None else ""
+        message = f"{path}: not valid YAML{line}"
+        raise SettingsError(message, setting="config_file", remedy="mend the file") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path}: expected `key: value` lines", setting="config_file", remedy="mend the file")
+    for key in document:
+        if key not in FIELDS:
+            raise SettingsError(
+                f"{key}: unknown setting in {path}", setting=str(key), remedy=_nearest(str(key), FIELDS)
+            )
+    return {key: (value, f"file {path}") for key, value in document.items()}
+
+
+def _decode(name: str, text: str, origin: str) -> Any:
+    """Text of an environment variable or a secret file as the setting's value: lists and maps are JSON or `a=1,b=2`."""
+    if name not in _STRUCTURED:
+        return None if text == "" and SMFSettings.model_fields[name].default is None else text
+    stripped = text.strip()
+    if stripped[:1] in {"{", "["}:
+        try:
+            return json.loads(stripped)
+        except ValueError:
+            raise SettingsError(f"{name}: {origin} is not valid JSON", setting=name, remedy="mend the JSON") from None
+    parts = [part.strip() for part in stripped.split(",") if part.strip()]
+    if name == "cors_origins":
+        return parts
+    pairs = [part.partition("=") for part in parts]
+    if any(not separator for _, separator, _ in pairs):
+        raise SettingsError(f"{name}: {origin} is not a map", setting=name, remedy='write {"a": 1} or a=1,b=2')
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _is_true(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and value.strip().lower() in _TRUE)
+
+
+def _validate(values: dict[str, Any], origins: dict[str, str]) -> SMFSettings:
+    try:
+        return SMFSettings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        name = str(first["loc"][0]) if first["loc"] else first["msg"].removeprefix("Value error, ").partition(":")[0]
+        origin = f" (from {origins[name]})" if name in origins else ""
+        reason = first["msg"].removeprefix("Value error, ").removeprefix(f"{name}: ")
+        field = SMFSettings.model_fields.get(name)
+        remedy = f"correct it: {field.description}" if field is not None else "remove it"
+        raise SettingsError(f"{path or name}: {reason}{origin}", setting=name, remedy=remedy) from None
+
+
+def _warnings(env: Mapping[str, str]) -> list[str]:
+    known = {f"SOMA_{name.upper()}" for name in FIELDS} | set(ALIASES) | set(DERIVED) | NOT_SETTINGS | FOREIGN
+    heard = []
+    for variable in sorted(env):
+        if variable in WITHOUT_EFFECT:
+            heard.append(f"{variable} has no effect: {WITHOUT_EFFECT[variable]}")
+        elif variable.startswith("SOMA_") and variable not in known and not variable.startswith(FOREIGN_PREFIXES):
+            heard.append(f"{variable} is not a setting and has no effect; {_nearest(variable, sorted(known))}")
+    return heard
+
+
+def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "remove it"
