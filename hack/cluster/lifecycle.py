@@ -1,0 +1,93 @@
+"""up, down and status: what a person, a test and the demo call."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hack.cluster import journal as journals
+from hack.cluster import native, teardown
+from hack.cluster.errors import ClusterError
+from hack.cluster.journal import Journal
+from hack.cluster.layout import Layout, known, layout
+from hack.cluster.profiles import PROFILES, Options, bring_up
+from hack.cluster.tools import exclusive
+from hack.cluster.tools.progress import say
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster that answers. `kubeconfig` is a file whose only context is this cluster, usable from the host."""
+
+    name: str
+    profile: str
+    kubeconfig: Path
+    root: Path
+
+
+def up(profile: str = "node", name: str | None = None, options: Options | None = None) -> Cluster:
+    """Gives a running cluster: the one of that name if it answers, else a new one. Raises ClusterError.
+
+    A cluster that died (a reboot, a crash while it started) is removed first: local clusters are thrown away, not mended.
+    """
+    if profile not in PROFILES:
+        raise ClusterError(f"--profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
+    place = layout(name or profile)
+    with exclusive(place.lock):
+        found = journals.load(place.state)
+        if found is not None and found.profile != profile:
+            raise ClusterError(
+                f"the cluster {place.name!r} has the profile {found.profile}, not {profile}: choose another --name, or take it down first"
+            )
+        if found is None or not _answers(place, found):
+            _bring_up_anew(place, profile, options or Options())
+    return Cluster(place.name, profile, place.kubeconfig, place.root)
+
+
+def _answers(place: Layout, found: Journal) -> bool:
+    if not found.ready or native.supervisor(found) is None:
+        return False
+    # A component that was just killed is being restarted: give it the time that takes before giving the cluster up.
+    native.wait_until(lambda: native.api_ready(place, found.ports["api"]), "the API server", place, found, 60)
+    return True
+
+
+def _bring_up_anew(place: Layout, profile: str, options: Options) -> None:
+    teardown.remove(place)
+    started = time.monotonic()
+    place.root.mkdir(mode=0o700, parents=True)
+    journal = Journal(place.state, place.name, profile, options=asdict(options))
+    journal.save()
+    try:
+        bring_up(place, journal, options)
+    except KeyboardInterrupt:
+        teardown.remove(place)
+        raise
+    journal.note_ready()
+    say(f"Cluster {place.name!r} (profile {profile}) is ready after {time.monotonic() - started:.1f} s: KUBECONFIG={place.kubeconfig}")
+
+
+def down(name: str) -> bool:
+    """Removes a cluster with all that it made. Safe to repeat; False where there was nothing."""
+    place = layout(name)
+    if not place.root.exists():
+        return False
+    with exclusive(place.lock):
+        teardown.remove(place)
+    place.lock.unlink(missing_ok=True)
+    return True
+
+
+def down_all() -> list[str]:
+    """Removes every cluster of this cache and returns their names."""
+    return [place.name for place in known() if down(place.name)]
+
+
+def find(name: str) -> Cluster:
+    """A cluster that is up. ClusterError otherwise."""
+    place = layout(name)
+    found = journals.load(place.state)
+    if found is None or not found.ready or (found.provider == "native" and native.supervisor(found) is None):
+        raise ClusterError(f"no cluster {name!r} is up: start one with 'hack/py -m hack.cluster up --name {name}'")
+    return Cluster(name, found.profile, place.kubeconfig, place.root)
