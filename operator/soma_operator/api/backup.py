@@ -1,0 +1,153 @@
+"""SomaMemoryBackup: what is backed up, when, where to, how long it is kept, and how often a restore is rehearsed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from soma_operator.api.base import ApiModel, Rule, StatusModel
+from soma_operator.api.persistence import Destination
+from soma_operator.api.references import SecretKeyRef
+from soma_operator.api.status import Conditions, Count, Text
+from soma_operator.api.values import DnsName, Duration, ShortText, Timestamp
+
+_FIELD = r"[-0-9A-Za-z*/,?]+"
+CronSchedule = Annotated[
+    str,
+    Field(
+        pattern=rf"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|{_FIELD}( {_FIELD}){{4}})$", max_length=128
+    ),
+]
+TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", max_length=64)]
+
+
+class MemoryRef(ApiModel):
+    """The SomaMemory that is backed up."""
+
+    name: DnsName = Field(description="Name of a SomaMemory in the same namespace.")
+
+
+class BackupRetention(ApiModel):
+    """How long snapshots are kept. The newest complete one is always kept, whatever these say."""
+
+    keep_last: Annotated[int, Field(ge=1, le=10000)] | None = Field(
+        default=None, description="Keep this many of the newest snapshots."
+    )
+    keep_for: Duration | None = Field(default=None, description="Keep snapshots younger than this, such as 30d.")
+
+
+class Drill(ApiModel):
+    """A rehearsal: the newest snapshot is restored beside the real store, verified against its manifest, and thrown away."""
+
+    schedule: CronSchedule = Field(description="When, as a cron expression of five fields or @weekly and the like.")
+    timeout: Duration = Field(default="1h", description="After this a drill counts as failed.")
+    storage_size: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)] | None = (
+        Field(default=None, description="Size of the scratch volume. Left out: that of the memory's own volume.")
+    )
+
+
+class ConcurrencyPolicy(StrEnum):
+    FORBID = "Forbid"
+    REPLACE = "Replace"
+
+
+class SomaMemoryBackupSpec(ApiModel):
+    """With a schedule: a series of snapshots. Without: one, which is why such a spec cannot be changed."""
+
+    memory_ref: MemoryRef = Field(description="The SomaMemory that is backed up. Immutable.")
+    schedule: CronSchedule | None = Field(
+        default=None,
+        description="When, as a cron expression of five fields or @daily and the like. Each resource is shifted by a few seconds of its own, so that a "
+        "fleet does not start at once; missed slots are not replayed. Left out: one snapshot, now.",
+    )
+    time_zone: TimeZone = Field(default="UTC", description="Time zone of the schedules, such as Europe/Madrid.")
+    destination: Destination = Field(description="Where snapshots are written.")
+    retention: BackupRetention = Field(
+        default_factory=BackupRetention, description="How long snapshots are kept. Left out: for ever."
+    )
+    rpo: Duration | None = Field(
+        default=None,
+        description="Most that may be lost: the condition Fresh turns False when the newest snapshot is older. Left out: not watched.",
+    )
+    timeout: Duration = Field(default="1h", description="After this a snapshot counts as failed.")
+    concurrency_policy: ConcurrencyPolicy = Field(
+        default=ConcurrencyPolicy.FORBID,
+        description="When the previous snapshot still runs at the next slot: skip the slot, or replace the run.",
+    )
+    drill: Drill | None = Field(
+        default=None, description="Rehearse a restore. Left out: never, and the preflight checklist says so."
+    )
+    encryption_key_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="Key of 32 bytes, base64, that snapshots are encrypted with before they leave the pod. Left out: what the bucket does.",
+    )
+    suspend: bool = Field(
+        default=False, description="Whether no new snapshot or drill is started; those that run are finished."
+    )
+
+    rules = (
+        Rule(
+            "has(self.schedule) || !has(self.drill)",
+            "a single snapshot is not rehearsed on a schedule: set schedule, or remove drill",
+            ".drill",
+            lambda backup: backup.schedule is not None or backup.drill is None,
+        ),
+        Rule(
+            "has(self.schedule) || !has(self.rpo)",
+            "a single snapshot cannot keep an rpo: set schedule, or remove rpo",
+            ".rpo",
+            lambda backup: backup.schedule is not None or backup.rpo is None,
+        ),
+        Rule(
+            "self.memoryRef == oldSelf.memoryRef",
+            "memoryRef is immutable: create another SomaMemoryBackup for the other memory",
+            ".memoryRef",
+        ),
+        Rule(
+            "has(oldSelf.schedule) == has(self.schedule)",
+            "schedule can be neither added nor removed, a series and a single snapshot are different things: create another SomaMemoryBackup",
+            ".schedule",
+        ),
+        Rule(
+            "has(oldSelf.schedule) || self == oldSelf",
+            "a SomaMemoryBackup without a schedule is one snapshot and immutable: create another one",
+        ),
+    )
+
+
+class SnapshotStatus(StatusModel):
+    """One snapshot or drill."""
+
+    id: Text | None = Field(default=None, description="Id of the snapshot.")
+    started_at: Timestamp | None = Field(default=None, description="When it began.")
+    completed_at: Timestamp | None = Field(default=None, description="When it ended.")
+    outcome: Text | None = Field(default=None, description="Reason word of how it ended, such as BackupSucceeded.")
+    sequence: Count | None = Field(default=None, description="Last ledger sequence number that it holds.")
+    size_bytes: Count | None = Field(default=None, description="Bytes written.")
+    location: Annotated[str, Field(max_length=1024)] | None = Field(
+        default=None, description="Where it lies, without credentials."
+    )
+
+
+class SomaMemoryBackupStatus(StatusModel):
+    """What was found. Written by the operator only."""
+
+    observed_generation: Count | None = Field(
+        default=None, description="metadata.generation that this status was computed from."
+    )
+    conditions: Conditions = Field(
+        default=(), description="Observations, one a type. Fresh: the newest snapshot is younger than the rpo."
+    )
+    last_backup: SnapshotStatus | None = Field(default=None, description="The latest run, successful or not.")
+    last_successful_backup: SnapshotStatus | None = Field(
+        default=None, description="The latest snapshot that can be restored."
+    )
+    last_drill: SnapshotStatus | None = Field(default=None, description="The latest rehearsal of a restore.")
+    next_backup_at: Timestamp | None = Field(default=None, description="When the next snapshot is due.")
+    next_drill_at: Timestamp | None = Field(default=None, description="When the next drill is due.")
+    snapshots: Count | None = Field(default=None, description="Snapshots at the destination.")
+    last_handled_reconcile_at: ShortText | None = Field(
+        default=None, description="Value of the annotation memory.somatech.dev/reconcile-at that was last acted upon."
+    )

@@ -1,0 +1,60 @@
+"""The model every part of a resource derives from, and the rules that schemas cannot say.
+
+A rule is written once: as CEL, which the API server evaluates at admission, and as a predicate, which the operator
+evaluates on what was stored before the rule existed. Rules about a change (`oldSelf`) have no predicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`message` states the violated rule and the remedy; `field` is the culprit, relative to the model (`.replicas`)."""
+
+    cel: str
+    message: str
+    field: str = ""
+    holds: Callable[[Any], bool] | None = None
+    # Needed where CEL reads a field that may be absent from the old object: the API server then skips the rule on create.
+    optional_old_self: bool = False
+
+
+class ApiModel(BaseModel):
+    """Part of a resource: camelCase outside, snake_case inside, unknown fields refused, values immutable."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        validate_default=False,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        for rule in type(self).rules:
+            if rule.holds is not None and not rule.holds(self):
+                reason, _, remedy = rule.message.partition(": ")
+                raise PydanticCustomError("rule", reason, {"field": rule.field, "remedy": remedy})
+        return self
+
+    def to_manifest(self) -> dict[str, Any]:
+        """JSON-compatible dictionary with the names of the wire; what is None is left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StatusModel(ApiModel):
+    """Part of a status. What another version of the operator wrote there is ignored, not refused."""
+
+    model_config = ConfigDict(extra="ignore")

@@ -1,0 +1,70 @@
+"""Events to and from Kafka, and who makes their topics."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from soma_operator.api.base import ApiModel
+from soma_operator.api.values import LabelKey, ShortText, TopicName
+
+TopicConfig = Annotated[dict[LabelKey, Annotated[str, Field(max_length=256)]], Field(max_length=32)]
+
+
+class Events(ApiModel):
+    """What is published and consumed. A store never waits for Kafka: events leave through the outbox."""
+
+    enabled: bool = Field(
+        default=False, description="Whether changes are published and events consumed; needs endpoints.kafka."
+    )
+    topic: TopicName = Field(default="memory.events", description="Topic of changes to memories.")
+    audit_topic: TopicName = Field(default="memory.audit", description="Topic of the audit trail.")
+    dead_letter_topic: TopicName = Field(
+        default="memory.dlq", description="Topic for events that can never be applied, with the reason."
+    )
+    config_topic: TopicName = Field(default="config.updates", description="Topic of configuration updates.")
+    consumer_group: ShortText = Field(default="soma-consumer-group", description="Consumer group of the consumer pods.")
+
+
+class TopicsMode(StrEnum):
+    AUTO = "Auto"
+    STRIMZI = "Strimzi"
+    ADMIN = "Admin"
+    EXTERNAL = "External"
+
+
+class Topic(ApiModel):
+    """Settings of one topic that differ from the defaults of topics."""
+
+    name: TopicName = Field(description="Name of the topic.")
+    partitions: Annotated[int, Field(ge=1, le=10000)] | None = Field(
+        default=None, description="Number of partitions; it can only grow. Left out: topics.partitions."
+    )
+    replication_factor: Annotated[int, Field(ge=1, le=15)] | None = Field(
+        default=None,
+        description="Copies of each partition; fixed once the topic exists. Left out: topics.replicationFactor.",
+    )
+    config: TopicConfig = Field(
+        default_factory=dict, description="Configuration of the topic, such as {retention.ms: '604800000'}."
+    )
+
+
+class Topics(ApiModel):
+    """Who makes the topics, and how. Topics hold data: they are deleted only with deletionPolicy Delete."""
+
+    mode: TopicsMode = Field(
+        default=TopicsMode.AUTO,
+        description="Strimzi declares KafkaTopic resources, Admin asks the brokers, External leaves topics to you and only checks them; Auto is Strimzi "
+        "where its CRD is served and endpoints.kafka.strimzi is set, else Admin.",
+    )
+    partitions: Annotated[int, Field(ge=1, le=10000)] = Field(
+        default=6, description="Partitions of a topic without its own number. They only grow."
+    )
+    replication_factor: Annotated[int, Field(ge=1, le=15)] = Field(
+        default=3, description="Copies of each partition. Fixed once a topic exists."
+    )
+    items: Annotated[
+        tuple[Topic, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-map-keys": ["name"]})
+    ] = Field(default=(), description="Settings of single topics.")

@@ -1,0 +1,46 @@
+"""Which runtime image is run."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from soma_operator.api.base import ApiModel
+from soma_operator.api.values import DnsName
+
+Repository = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._:/]*[A-Za-z0-9])?$", min_length=1, max_length=255)
+]
+Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9._]*$", max_length=128)]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[a-f0-9]{64}$", max_length=71)]
+Version = Annotated[str, StringConstraints(pattern=r"^v?[0-9]+\.[0-9]+\.[0-9]+([-+][-0-9A-Za-z.+]+)?$", max_length=64)]
+
+
+class PullPolicy(StrEnum):
+    ALWAYS = "Always"
+    IF_NOT_PRESENT = "IfNotPresent"
+    NEVER = "Never"
+
+
+class Image(ApiModel):
+    """The runtime's image. Whatever is left out comes from the operator, whose own release names a tested pair."""
+
+    repository: Repository | None = Field(
+        default=None,
+        description="Image without tag, such as registry.example.com/soma-memory-runtime. Left out: the operator's choice.",
+    )
+    tag: Tag | None = Field(
+        default=None, description="Tag of the image. Left out: spec.version if set, else the operator's choice."
+    )
+    digest: Digest | None = Field(
+        default=None,
+        description="sha256:… of the image. Wins over the tag, and is the only form that cannot change under you.",
+    )
+    pull_policy: PullPolicy = Field(
+        default=PullPolicy.IF_NOT_PRESENT, description="When a node asks the registry for the image."
+    )
+    pull_secrets: Annotated[tuple[DnsName, ...], Field(max_length=8)] = Field(
+        default=(), description="Names of Secrets of type kubernetes.io/dockerconfigjson for a private registry."
+    )

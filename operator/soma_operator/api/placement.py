@@ -1,0 +1,129 @@
+"""Where pods may run: the Kubernetes types for tolerations, affinity and spreading, as far as a pod template takes them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from soma_operator.api.base import ApiModel
+from soma_operator.api.values import DnsName, LabelKey, LabelValue, ShortText
+
+
+class SelectorOperator(StrEnum):
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class LabelRequirement(ApiModel):
+    """One expression of a label selector."""
+
+    key: LabelKey = Field(description="Label the expression looks at.")
+    operator: SelectorOperator = Field(description="How the label is compared with `values`.")
+    values: Annotated[tuple[LabelValue, ...], Field(max_length=32)] | None = Field(
+        default=None, description="Values for In and NotIn; left out for Exists and DoesNotExist."
+    )
+
+
+class LabelSelector(ApiModel):
+    """Selects by labels; all parts must hold, and an empty selector selects everything."""
+
+    match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
+        default=None, description="Labels that must be present with exactly these values."
+    )
+    match_expressions: Annotated[tuple[LabelRequirement, ...], Field(max_length=16)] | None = Field(
+        default=None, description="Expressions that must all hold."
+    )
+
+
+class TolerationOperator(StrEnum):
+    EQUAL = "Equal"
+    EXISTS = "Exists"
+
+
+class TaintEffect(StrEnum):
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Toleration(ApiModel):
+    """Lets pods run on nodes with a matching taint."""
+
+    key: LabelKey | None = Field(
+        default=None, description="Taint that is tolerated; left out with Exists: every taint."
+    )
+    operator: TolerationOperator | None = Field(
+        default=None, description="Equal compares `value`, Exists takes any. Absent: Equal."
+    )
+    value: LabelValue | None = Field(default=None, description="Value of the taint, with operator Equal.")
+    effect: TaintEffect | None = Field(default=None, description="Effect of the taint; left out: every effect.")
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Seconds a pod stays after a NoExecute taint appears; left out: for ever."
+    )
+
+
+class Unsatisfiable(StrEnum):
+    DO_NOT_SCHEDULE = "DoNotSchedule"
+    SCHEDULE_ANYWAY = "ScheduleAnyway"
+
+
+class TopologySpreadConstraint(ApiModel):
+    """Spreads the pods of this role over zones, nodes or other domains; the operator fills in the label selector."""
+
+    max_skew: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="Greatest difference in the number of pods between two domains."
+    )
+    topology_key: LabelKey = Field(description="Node label that names the domain, such as topology.kubernetes.io/zone.")
+    when_unsatisfiable: Unsatisfiable = Field(
+        description="DoNotSchedule leaves a pod Pending rather than break the rule; ScheduleAnyway only prefers it."
+    )
+    min_domains: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="Domains that must exist before the skew counts; only with DoNotSchedule."
+    )
+
+
+_AFFINITY_PART: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+AffinityPart = Annotated[dict[str, Any], WithJsonSchema(_AFFINITY_PART)]
+
+
+class Affinity(ApiModel):
+    """Attraction to nodes and pods, and repulsion. The content of each part is checked when the Deployment is applied."""
+
+    node_affinity: AffinityPart | None = Field(
+        default=None, description="As in a pod: kubectl explain pod.spec.affinity.nodeAffinity."
+    )
+    pod_affinity: AffinityPart | None = Field(
+        default=None, description="As in a pod: kubectl explain pod.spec.affinity.podAffinity."
+    )
+    pod_anti_affinity: AffinityPart | None = Field(
+        default=None, description="As in a pod: kubectl explain pod.spec.affinity.podAntiAffinity."
+    )
+
+
+class Scheduling(ApiModel):
+    """Which nodes the pods of a role may run on."""
+
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
+        default=None, description="Labels a node must have. A selector that no node fulfils leaves the pods Pending."
+    )
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] | None = Field(
+        default=None, description="Taints that the pods tolerate."
+    )
+    affinity: Affinity | None = Field(default=None, description="Attraction to and repulsion from nodes and pods.")
+    topology_spread: Annotated[tuple[TopologySpreadConstraint, ...], Field(max_length=8)] | None = Field(
+        default=None,
+        description="How the replicas spread over zones and nodes. Left out: over nodes, preferred, with more than one replica.",
+    )
+    priority_class_name: DnsName | None = Field(
+        default=None, description="PriorityClass of the pods: who is evicted first when a node is full. It must exist."
+    )
+    runtime_class_name: DnsName | None = Field(
+        default=None, description="RuntimeClass of the pods, such as gvisor. It must exist."
+    )
+    scheduler_name: ShortText | None = Field(
+        default=None, description="Scheduler that places the pods. Left out: the cluster's default."
+    )

@@ -1,0 +1,68 @@
+"""Scalar types of the resources: durations, quantities, names, ports. Every string has a greatest length, because the
+API server estimates the cost of CEL rules from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+_POSITIVE = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)(ms|s|m|h|d|w|y)"
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+Duration = Annotated[str, StringConstraints(pattern=f"^{_POSITIVE}$", max_length=32)]
+"""More than nothing, with one unit: `500ms`, `30s`, `15m`, `12h`, `30d`, `2w`, `1y` (365.25 days)."""
+
+DurationOrNone = Annotated[str, StringConstraints(pattern=f"^(none|{_POSITIVE})$", max_length=32)]
+"""A duration, or the word `none`."""
+
+ByteQuantity = Annotated[str, StringConstraints(pattern=_QUANTITY, max_length=32)]
+"""Bytes as Kubernetes writes them: `10Gi`, `500M`."""
+
+
+def _text(value: Any) -> Any:
+    """Kubernetes takes `cpu: 2` as well as `cpu: "2"`."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+_INT_OR_STRING: dict[str, Any] = {"x-kubernetes-int-or-string": True, "maxLength": 32}
+Quantity = Annotated[
+    str,
+    BeforeValidator(_text),
+    StringConstraints(pattern=_QUANTITY, max_length=32),
+    WithJsonSchema({**_INT_OR_STRING, "pattern": _QUANTITY}),
+]
+IntOrPercent = Annotated[
+    str,
+    BeforeValidator(_text),
+    StringConstraints(pattern=r"^[0-9]+%?$", max_length=8),
+    WithJsonSchema({**_INT_OR_STRING, "maxLength": 8, "pattern": r"^[0-9]+%?$"}),
+]
+PortOrName = Annotated[
+    str,
+    BeforeValidator(_text),
+    StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=15),
+    WithJsonSchema({**_INT_OR_STRING, "maxLength": 15}),
+]
+
+DnsLabel = Annotated[str, StringConstraints(pattern=f"^{_DNS_LABEL}$", max_length=63)]
+DnsName = Annotated[str, StringConstraints(pattern=rf"^{_DNS_LABEL}(\.{_DNS_LABEL})*$", max_length=253)]
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$", max_length=253)]
+HostPort = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?:[0-9]{1,5}$", max_length=259)
+]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$", max_length=2048)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Replicas = Annotated[int, Field(ge=1, le=1000)]
+SecretKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+LabelKey = Annotated[
+    str, StringConstraints(pattern=r"^([-a-z0-9.]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=317)
+]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+MemoryType = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$", max_length=63)]
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]+$", max_length=249)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""RFC 3339 in UTC."""
