@@ -1,7 +1,8 @@
 """Room: the API. Pydantic models of SomaMemory and SomaMemoryBackup, the one source of their defaults, rules and CRDs.
 
-One module a concern; `resources` has the wrappers that parse an object, `conditions` the closed enums of condition types
-and reasons, `errors` the typed refusal of a bad spec. Pure values: no I/O, and no import from other rooms of the operator.
+One module a concern; `resources` has the wrappers that parse an object, `conditions` the closed enums of condition
+types and reasons, `errors` the typed refusal of a bad spec. Pure values: no I/O, and no import from other rooms.
+Fields are described by the string below them: `kubectl explain` shows it.
 """
 
 from soma_operator.api.backup import SomaMemoryBackupSpec, SomaMemoryBackupStatus

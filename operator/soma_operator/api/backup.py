@@ -26,26 +26,33 @@ TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$",
 class MemoryRef(ApiModel):
     """The SomaMemory that is backed up."""
 
-    name: DnsName = Field(description="Name of a SomaMemory in the same namespace.")
+    name: DnsName
+    """Name of a SomaMemory in the same namespace."""
 
 
 class BackupRetention(ApiModel):
     """How long snapshots are kept. The newest complete one is always kept, whatever these say."""
 
-    keep_last: Annotated[int, Field(ge=1, le=10000)] | None = Field(
-        default=None, description="Keep this many of the newest snapshots."
-    )
-    keep_for: Duration | None = Field(default=None, description="Keep snapshots younger than this, such as 30d.")
+    keep_last: Annotated[int, Field(ge=1, le=10000)] | None = None
+    """Keep this many of the newest snapshots."""
+
+    keep_for: Duration | None = None
+    """Keep snapshots younger than this, such as 30d."""
 
 
 class Drill(ApiModel):
-    """A rehearsal: the newest snapshot is restored beside the real store, verified against its manifest, and thrown away."""
+    """A rehearsal: the newest snapshot is restored beside the real store, verified by its manifest, and thrown away."""
 
-    schedule: CronSchedule = Field(description="When, as a cron expression of five fields or @weekly and the like.")
-    timeout: Duration = Field(default="1h", description="After this a drill counts as failed.")
+    schedule: CronSchedule
+    """When, as a cron expression of five fields or @weekly and the like."""
+
+    timeout: Duration = "1h"
+    """After this a drill counts as failed."""
+
     storage_size: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)] | None = (
-        Field(default=None, description="Size of the scratch volume. Left out: that of the memory's own volume.")
+        None
     )
+    """Size of the scratch volume. Left out: that of the memory's own volume."""
 
 
 class ConcurrencyPolicy(StrEnum):
@@ -56,36 +63,40 @@ class ConcurrencyPolicy(StrEnum):
 class SomaMemoryBackupSpec(ApiModel):
     """With a schedule: a series of snapshots. Without: one, which is why such a spec cannot be changed."""
 
-    memory_ref: MemoryRef = Field(description="The SomaMemory that is backed up. Immutable.")
-    schedule: CronSchedule | None = Field(
-        default=None,
-        description="When, as a cron expression of five fields or @daily and the like. Each resource is shifted by a few seconds of its own, so that a "
-        "fleet does not start at once; missed slots are not replayed. Left out: one snapshot, now.",
-    )
-    time_zone: TimeZone = Field(default="UTC", description="Time zone of the schedules, such as Europe/Madrid.")
-    destination: Destination = Field(description="Where snapshots are written.")
-    retention: BackupRetention = Field(
-        default_factory=BackupRetention, description="How long snapshots are kept. Left out: for ever."
-    )
-    rpo: Duration | None = Field(
-        default=None,
-        description="Most that may be lost: the condition Fresh turns False when the newest snapshot is older. Left out: not watched.",
-    )
-    timeout: Duration = Field(default="1h", description="After this a snapshot counts as failed.")
-    concurrency_policy: ConcurrencyPolicy = Field(
-        default=ConcurrencyPolicy.FORBID,
-        description="When the previous snapshot still runs at the next slot: skip the slot, or replace the run.",
-    )
-    drill: Drill | None = Field(
-        default=None, description="Rehearse a restore. Left out: never, and the preflight checklist says so."
-    )
-    encryption_key_secret_ref: SecretKeyRef | None = Field(
-        default=None,
-        description="Key of 32 bytes, base64, that snapshots are encrypted with before they leave the pod. Left out: what the bucket does.",
-    )
-    suspend: bool = Field(
-        default=False, description="Whether no new snapshot or drill is started; those that run are finished."
-    )
+    memory_ref: MemoryRef
+    """The SomaMemory that is backed up. Immutable."""
+
+    schedule: CronSchedule | None = None
+    """When, as a cron expression of five fields or @daily and the like. Each resource is shifted by a few seconds of
+    its own, so that a fleet does not start at once; missed slots are not replayed. Left out: one snapshot, now."""
+
+    time_zone: TimeZone = "UTC"
+    """Time zone of the schedules, such as Europe/Madrid."""
+
+    destination: Destination
+    """Where snapshots are written."""
+
+    retention: BackupRetention = Field(default_factory=BackupRetention)
+    """How long snapshots are kept. Left out: for ever."""
+
+    rpo: Duration | None = None
+    """Most that may be lost: condition Fresh turns False when the newest snapshot is older. Left out: not watched."""
+
+    timeout: Duration = "1h"
+    """After this a snapshot counts as failed."""
+
+    concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
+    """When the previous snapshot still runs at the next slot: skip the slot, or replace the run."""
+
+    drill: Drill | None = None
+    """Rehearse a restore. Left out: never, and the preflight checklist says so."""
+
+    encryption_key_secret_ref: SecretKeyRef | None = None
+    """Key of 32 bytes, base64, that snapshots are encrypted with before they leave the pod. Left out: what the bucket
+    does."""
+
+    suspend: bool = False
+    """Whether no new snapshot or drill is started; those that run are finished."""
 
     rules = (
         Rule(
@@ -107,7 +118,7 @@ class SomaMemoryBackupSpec(ApiModel):
         ),
         Rule(
             "has(oldSelf.schedule) == has(self.schedule)",
-            "schedule can be neither added nor removed, a series and a single snapshot are different things: create another SomaMemoryBackup",
+            "schedule can be neither added nor removed: create another SomaMemoryBackup",
             ".schedule",
         ),
         Rule(
@@ -120,34 +131,54 @@ class SomaMemoryBackupSpec(ApiModel):
 class SnapshotStatus(StatusModel):
     """One snapshot or drill."""
 
-    id: Text | None = Field(default=None, description="Id of the snapshot.")
-    started_at: Timestamp | None = Field(default=None, description="When it began.")
-    completed_at: Timestamp | None = Field(default=None, description="When it ended.")
-    outcome: Text | None = Field(default=None, description="Reason word of how it ended, such as BackupSucceeded.")
-    sequence: Count | None = Field(default=None, description="Last ledger sequence number that it holds.")
-    size_bytes: Count | None = Field(default=None, description="Bytes written.")
-    location: Annotated[str, Field(max_length=1024)] | None = Field(
-        default=None, description="Where it lies, without credentials."
-    )
+    id: Text | None = None
+    """Id of the snapshot."""
+
+    started_at: Timestamp | None = None
+    """When it began."""
+
+    completed_at: Timestamp | None = None
+    """When it ended."""
+
+    outcome: Text | None = None
+    """Reason word of how it ended, such as BackupSucceeded."""
+
+    sequence: Count | None = None
+    """Last ledger sequence number that it holds."""
+
+    size_bytes: Count | None = None
+    """Bytes written."""
+
+    location: Annotated[str, Field(max_length=1024)] | None = None
+    """Where it lies, without credentials."""
 
 
 class SomaMemoryBackupStatus(StatusModel):
     """What was found. Written by the operator only."""
 
-    observed_generation: Count | None = Field(
-        default=None, description="metadata.generation that this status was computed from."
-    )
-    conditions: Conditions = Field(
-        default=(), description="Observations, one a type. Fresh: the newest snapshot is younger than the rpo."
-    )
-    last_backup: SnapshotStatus | None = Field(default=None, description="The latest run, successful or not.")
-    last_successful_backup: SnapshotStatus | None = Field(
-        default=None, description="The latest snapshot that can be restored."
-    )
-    last_drill: SnapshotStatus | None = Field(default=None, description="The latest rehearsal of a restore.")
-    next_backup_at: Timestamp | None = Field(default=None, description="When the next snapshot is due.")
-    next_drill_at: Timestamp | None = Field(default=None, description="When the next drill is due.")
-    snapshots: Count | None = Field(default=None, description="Snapshots at the destination.")
-    last_handled_reconcile_at: ShortText | None = Field(
-        default=None, description="Value of the annotation memory.somatech.dev/reconcile-at that was last acted upon."
-    )
+    observed_generation: Count | None = None
+    """metadata.generation that this status was computed from."""
+
+    conditions: Conditions = ()
+    """Observations, one a type. Fresh: the newest snapshot is younger than the rpo."""
+
+    last_backup: SnapshotStatus | None = None
+    """The latest run, successful or not."""
+
+    last_successful_backup: SnapshotStatus | None = None
+    """The latest snapshot that can be restored."""
+
+    last_drill: SnapshotStatus | None = None
+    """The latest rehearsal of a restore."""
+
+    next_backup_at: Timestamp | None = None
+    """When the next snapshot is due."""
+
+    next_drill_at: Timestamp | None = None
+    """When the next drill is due."""
+
+    snapshots: Count | None = None
+    """Snapshots at the destination."""
+
+    last_handled_reconcile_at: ShortText | None = None
+    """Value of the annotation memory.somatech.dev/reconcile-at that was last acted upon."""

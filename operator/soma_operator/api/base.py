@@ -17,14 +17,12 @@ from pydantic_core import PydanticCustomError
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`message` states the violated rule and the remedy; `field` is the culprit, relative to the model (`.replicas`)."""
+    """`message` is `what is wrong: the remedy`; `field` names the culprit, relative to the model (`.replicas`)."""
 
     cel: str
     message: str
     field: str = ""
     holds: Callable[[Any], bool] | None = None
-    # Needed where CEL reads a field that may be absent from the old object: the API server then skips the rule on create.
-    optional_old_self: bool = False
 
 
 class ApiModel(BaseModel):
@@ -37,6 +35,7 @@ class ApiModel(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         validate_default=False,
+        use_attribute_docstrings=True,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()

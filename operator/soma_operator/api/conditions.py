@@ -160,19 +160,20 @@ class Reason(StrEnum):
 class Condition(StatusModel):
     """One observation, as `metav1.Condition` writes it. `type` stays a string: another version may publish others."""
 
-    type: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
-        description="What is observed, such as Ready or Synced. One entry a type."
-    )
-    status: ConditionStatus = Field(description="Whether the condition holds: True, False or Unknown.")
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
-        description="Why, as one word from a closed list: safe to alert on."
-    )
-    message: Annotated[str, StringConstraints(max_length=256)] = Field(
-        default="",
-        description="The same for people: names the field or object concerned and the remedy. No secret values.",
-    )
-    observed_generation: Annotated[int, Field(ge=0)] | None = Field(
-        default=None,
-        description="metadata.generation this was computed from; older than the resource's means out of date.",
-    )
-    last_transition_time: Timestamp = Field(description="When `status` last changed, RFC 3339 in UTC.")
+    type: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    """What is observed, such as Ready or Synced. One entry a type."""
+
+    status: ConditionStatus
+    """Whether the condition holds: True, False or Unknown."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    """Why, as one word from a closed list: safe to alert on."""
+
+    message: Annotated[str, StringConstraints(max_length=256)] = ""
+    """The same for people: names the field or object concerned and the remedy. No secret values."""
+
+    observed_generation: Annotated[int, Field(ge=0)] | None = None
+    """metadata.generation this was computed from; older than the resource's means out of date."""
+
+    last_transition_time: Timestamp
+    """When `status` last changed, RFC 3339 in UTC."""

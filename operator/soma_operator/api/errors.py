@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 MESSAGE_LIMIT = 256
-_NAME_THE_FIELD = {"extra_forbidden", "missing"}
 _MARKERS = ("[", "function-", "lax-or-strict", "json-or-python", "constrained-")
 
 
@@ -55,20 +55,20 @@ class SpecError(ValueError):
     @classmethod
     def from_validation(cls, error: ValidationError, root: str) -> SpecError:
         """Translate pydantic's error; `root` is the path of the validated part, such as `spec`."""
-        return cls([_problem(dict(entry), root) for entry in error.errors(include_url=False, include_input=False)])
+        return cls([_problem(entry, root) for entry in error.errors(include_url=False, include_input=False)])
 
 
-def _problem(entry: dict[str, object], root: str) -> Problem:
-    location, kind = entry["loc"], str(entry["type"])
-    context = entry.get("ctx")
-    assert isinstance(location, tuple)
-    path = _path(root, location)
-    if isinstance(context, dict) and "field" in context:
+def _problem(entry: ErrorDetails, root: str) -> Problem:
+    kind, context = entry["type"], entry.get("ctx", {})
+    path = _path(root, entry["loc"])
+    if "field" in context:
         return Problem(path + str(context["field"]), str(entry["msg"]), str(context.get("remedy", "")))
     if kind == "extra_forbidden":
         return Problem(path, "this field does not exist", "see kubectl explain for the fields of its parent")
     if kind == "missing":
         return Problem(path, "this field is required", "set it")
+    if kind == "string_pattern_mismatch":
+        return Problem(path, "is not written in the form that this field takes", "see kubectl explain")
     return Problem(path, str(entry["msg"])[:1].lower() + str(entry["msg"])[1:], "see kubectl explain for what it takes")
 
 

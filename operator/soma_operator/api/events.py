@@ -16,16 +16,23 @@ TopicConfig = Annotated[dict[LabelKey, Annotated[str, Field(max_length=256)]], F
 class Events(ApiModel):
     """What is published and consumed. A store never waits for Kafka: events leave through the outbox."""
 
-    enabled: bool = Field(
-        default=False, description="Whether changes are published and events consumed; needs endpoints.kafka."
-    )
-    topic: TopicName = Field(default="memory.events", description="Topic of changes to memories.")
-    audit_topic: TopicName = Field(default="memory.audit", description="Topic of the audit trail.")
-    dead_letter_topic: TopicName = Field(
-        default="memory.dlq", description="Topic for events that can never be applied, with the reason."
-    )
-    config_topic: TopicName = Field(default="config.updates", description="Topic of configuration updates.")
-    consumer_group: ShortText = Field(default="soma-consumer-group", description="Consumer group of the consumer pods.")
+    enabled: bool = False
+    """Whether changes are published and events consumed; needs endpoints.kafka."""
+
+    topic: TopicName = "memory.events"
+    """Topic of changes to memories."""
+
+    audit_topic: TopicName = "memory.audit"
+    """Topic of the audit trail."""
+
+    dead_letter_topic: TopicName = "memory.dlq"
+    """Topic for events that can never be applied, with the reason."""
+
+    config_topic: TopicName = "config.updates"
+    """Topic of configuration updates."""
+
+    consumer_group: ShortText = "soma-consumer-group"
+    """Consumer group of the consumer pods."""
 
 
 class TopicsMode(StrEnum):
@@ -38,33 +45,33 @@ class TopicsMode(StrEnum):
 class Topic(ApiModel):
     """Settings of one topic that differ from the defaults of topics."""
 
-    name: TopicName = Field(description="Name of the topic.")
-    partitions: Annotated[int, Field(ge=1, le=10000)] | None = Field(
-        default=None, description="Number of partitions; it can only grow. Left out: topics.partitions."
-    )
-    replication_factor: Annotated[int, Field(ge=1, le=15)] | None = Field(
-        default=None,
-        description="Copies of each partition; fixed once the topic exists. Left out: topics.replicationFactor.",
-    )
-    config: TopicConfig = Field(
-        default_factory=dict, description="Configuration of the topic, such as {retention.ms: '604800000'}."
-    )
+    name: TopicName
+    """Name of the topic."""
+
+    partitions: Annotated[int, Field(ge=1, le=10000)] | None = None
+    """Number of partitions; it can only grow. Left out: topics.partitions."""
+
+    replication_factor: Annotated[int, Field(ge=1, le=15)] | None = None
+    """Copies of each partition; fixed once the topic exists. Left out: topics.replicationFactor."""
+
+    config: TopicConfig = Field(default_factory=dict)
+    """Configuration of the topic, such as {retention.ms: '604800000'}."""
 
 
 class Topics(ApiModel):
     """Who makes the topics, and how. Topics hold data: they are deleted only with deletionPolicy Delete."""
 
-    mode: TopicsMode = Field(
-        default=TopicsMode.AUTO,
-        description="Strimzi declares KafkaTopic resources, Admin asks the brokers, External leaves topics to you and only checks them; Auto is Strimzi "
-        "where its CRD is served and endpoints.kafka.strimzi is set, else Admin.",
-    )
-    partitions: Annotated[int, Field(ge=1, le=10000)] = Field(
-        default=6, description="Partitions of a topic without its own number. They only grow."
-    )
-    replication_factor: Annotated[int, Field(ge=1, le=15)] = Field(
-        default=3, description="Copies of each partition. Fixed once a topic exists."
-    )
+    mode: TopicsMode = TopicsMode.AUTO
+    """Strimzi declares KafkaTopic resources, Admin asks the brokers, External leaves topics to you and only checks
+    them; Auto is Strimzi where its CRD is served and endpoints.kafka.strimzi is set, else Admin."""
+
+    partitions: Annotated[int, Field(ge=1, le=10000)] = 6
+    """Partitions of a topic without its own number. They only grow."""
+
+    replication_factor: Annotated[int, Field(ge=1, le=15)] = 3
+    """Copies of each partition. Fixed once a topic exists."""
+
     items: Annotated[
         tuple[Topic, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-map-keys": ["name"]})
-    ] = Field(default=(), description="Settings of single topics.")
+    ] = ()
+    """Settings of single topics."""

@@ -27,20 +27,17 @@ class PullPolicy(StrEnum):
 class Image(ApiModel):
     """The runtime's image. Whatever is left out comes from the operator, whose own release names a tested pair."""
 
-    repository: Repository | None = Field(
-        default=None,
-        description="Image without tag, such as registry.example.com/soma-memory-runtime. Left out: the operator's choice.",
-    )
-    tag: Tag | None = Field(
-        default=None, description="Tag of the image. Left out: spec.version if set, else the operator's choice."
-    )
-    digest: Digest | None = Field(
-        default=None,
-        description="sha256:… of the image. Wins over the tag, and is the only form that cannot change under you.",
-    )
-    pull_policy: PullPolicy = Field(
-        default=PullPolicy.IF_NOT_PRESENT, description="When a node asks the registry for the image."
-    )
-    pull_secrets: Annotated[tuple[DnsName, ...], Field(max_length=8)] = Field(
-        default=(), description="Names of Secrets of type kubernetes.io/dockerconfigjson for a private registry."
-    )
+    repository: Repository | None = None
+    """Image without tag, such as registry.example.com/soma-memory-runtime. Left out: the operator's choice."""
+
+    tag: Tag | None = None
+    """Tag of the image. Left out: spec.version if set, else the operator's choice."""
+
+    digest: Digest | None = None
+    """sha256:… of the image. Wins over the tag, and is the only form that cannot change under you."""
+
+    pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    """When a node asks the registry for the image."""
+
+    pull_secrets: Annotated[tuple[DnsName, ...], Field(max_length=8)] = ()
+    """Names of Secrets of type kubernetes.io/dockerconfigjson for a private registry."""

@@ -26,39 +26,47 @@ class LogFormat(StrEnum):
 class ServiceMonitor(ApiModel):
     """A ServiceMonitor for the Prometheus operator."""
 
-    enabled: bool = Field(
-        default=False, description="Whether one is made; without the Prometheus operator's CRD MonitoringReady says so."
-    )
-    interval: Duration = Field(default="30s", description="Time between scrapes.")
-    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(
-        default_factory=dict, description="Labels of the ServiceMonitor, by which a Prometheus selects it."
-    )
+    enabled: bool = False
+    """Whether one is made; without the Prometheus operator's CRD MonitoringReady says so."""
+
+    interval: Duration = "30s"
+    """Time between scrapes."""
+
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
+    """Labels of the ServiceMonitor, by which a Prometheus selects it."""
 
 
 class Tracing(ApiModel):
     """OpenTelemetry traces."""
 
-    endpoint: HttpUrl = Field(description="OTLP collector, such as http://otel-collector.observability.svc:4317.")
-    sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.1, description="Share of the requests that are traced, 0 to 1."
-    )
+    endpoint: HttpUrl
+    """OTLP collector, such as http://otel-collector.observability.svc:4317."""
+
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the requests that are traced, 0 to 1."""
 
 
 class Observability(ApiModel):
     """Logs, metrics and traces of the runtime."""
 
-    metrics_enabled: bool = Field(default=True, description="Whether /metrics is served.")
-    log_level: LogLevel = Field(default=LogLevel.INFO, description="Least severe message that is logged.")
-    log_format: LogFormat = Field(default=LogFormat.JSON, description="json for machines, text for people.")
-    service_monitor: ServiceMonitor = Field(
-        default_factory=ServiceMonitor, description="A ServiceMonitor for the Prometheus operator."
-    )
-    tracing: Tracing | None = Field(default=None, description="OpenTelemetry traces. Left out: none.")
+    metrics_enabled: bool = True
+    """Whether /metrics is served."""
+
+    log_level: LogLevel = LogLevel.INFO
+    """Least severe message that is logged."""
+
+    log_format: LogFormat = LogFormat.JSON
+    """json for machines, text for people."""
+
+    service_monitor: ServiceMonitor = Field(default_factory=ServiceMonitor)
+    """A ServiceMonitor for the Prometheus operator."""
+
+    tracing: Tracing | None = None
+    """OpenTelemetry traces. Left out: none."""
 
     rules = (
         Rule(
-            "!(has(self.metricsEnabled) && !self.metricsEnabled && has(self.serviceMonitor) && has(self.serviceMonitor.enabled)"
-            " && self.serviceMonitor.enabled)",
+            "self.?metricsEnabled.orValue(true) || !self.?serviceMonitor.?enabled.orValue(false)",
             "serviceMonitor is enabled while metricsEnabled is false: enable the metrics or remove the ServiceMonitor",
             ".serviceMonitor",
             lambda obs: obs.metrics_enabled or not obs.service_monitor.enabled,

@@ -1,4 +1,4 @@
-"""Where pods may run: the Kubernetes types for tolerations, affinity and spreading, as far as a pod template takes them."""
+"""Where pods may run: the Kubernetes types for tolerations, affinity and spreading."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ class SelectorOperator(StrEnum):
 class LabelRequirement(ApiModel):
     """One expression of a label selector."""
 
-    key: LabelKey = Field(description="Label the expression looks at.")
-    operator: SelectorOperator = Field(description="How the label is compared with `values`.")
-    values: Annotated[tuple[LabelValue, ...], Field(max_length=32)] | None = Field(
-        default=None, description="Values for In and NotIn; left out for Exists and DoesNotExist."
-    )
+    key: LabelKey
+    """Label the expression looks at."""
+
+    operator: SelectorOperator
+    """How the label is compared with `values`."""
+
+    values: Annotated[tuple[LabelValue, ...], Field(max_length=32)] | None = None
+    """Values for In and NotIn; left out for Exists and DoesNotExist."""
 
 
 class LabelSelector(ApiModel):
     """Selects by labels; all parts must hold, and an empty selector selects everything."""
 
-    match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
-        default=None, description="Labels that must be present with exactly these values."
-    )
-    match_expressions: Annotated[tuple[LabelRequirement, ...], Field(max_length=16)] | None = Field(
-        default=None, description="Expressions that must all hold."
-    )
+    match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = None
+    """Labels that must be present with exactly these values."""
+
+    match_expressions: Annotated[tuple[LabelRequirement, ...], Field(max_length=16)] | None = None
+    """Expressions that must all hold."""
 
 
 class TolerationOperator(StrEnum):
@@ -53,17 +55,20 @@ class TaintEffect(StrEnum):
 class Toleration(ApiModel):
     """Lets pods run on nodes with a matching taint."""
 
-    key: LabelKey | None = Field(
-        default=None, description="Taint that is tolerated; left out with Exists: every taint."
-    )
-    operator: TolerationOperator | None = Field(
-        default=None, description="Equal compares `value`, Exists takes any. Absent: Equal."
-    )
-    value: LabelValue | None = Field(default=None, description="Value of the taint, with operator Equal.")
-    effect: TaintEffect | None = Field(default=None, description="Effect of the taint; left out: every effect.")
-    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Seconds a pod stays after a NoExecute taint appears; left out: for ever."
-    )
+    key: LabelKey | None = None
+    """Taint that is tolerated; left out with Exists: every taint."""
+
+    operator: TolerationOperator | None = None
+    """Equal compares `value`, Exists takes any. Absent: Equal."""
+
+    value: LabelValue | None = None
+    """Value of the taint, with operator Equal."""
+
+    effect: TaintEffect | None = None
+    """Effect of the taint; left out: every effect."""
+
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    """Seconds a pod stays after a NoExecute taint appears; left out: for ever."""
 
 
 class Unsatisfiable(StrEnum):
@@ -74,16 +79,17 @@ class Unsatisfiable(StrEnum):
 class TopologySpreadConstraint(ApiModel):
     """Spreads the pods of this role over zones, nodes or other domains; the operator fills in the label selector."""
 
-    max_skew: Annotated[int, Field(ge=1, le=100)] = Field(
-        description="Greatest difference in the number of pods between two domains."
-    )
-    topology_key: LabelKey = Field(description="Node label that names the domain, such as topology.kubernetes.io/zone.")
-    when_unsatisfiable: Unsatisfiable = Field(
-        description="DoNotSchedule leaves a pod Pending rather than break the rule; ScheduleAnyway only prefers it."
-    )
-    min_domains: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        default=None, description="Domains that must exist before the skew counts; only with DoNotSchedule."
-    )
+    max_skew: Annotated[int, Field(ge=1, le=100)]
+    """Greatest difference in the number of pods between two domains."""
+
+    topology_key: LabelKey
+    """Node label that names the domain, such as topology.kubernetes.io/zone."""
+
+    when_unsatisfiable: Unsatisfiable
+    """DoNotSchedule leaves a pod Pending rather than break the rule; ScheduleAnyway only prefers it."""
+
+    min_domains: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Domains that must exist before the skew counts; only with DoNotSchedule."""
 
 
 _AFFINITY_PART: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -91,39 +97,38 @@ AffinityPart = Annotated[dict[str, Any], WithJsonSchema(_AFFINITY_PART)]
 
 
 class Affinity(ApiModel):
-    """Attraction to nodes and pods, and repulsion. The content of each part is checked when the Deployment is applied."""
+    """Attraction to nodes and pods, and repulsion. What is in each part is checked when the Deployment is applied."""
 
-    node_affinity: AffinityPart | None = Field(
-        default=None, description="As in a pod: kubectl explain pod.spec.affinity.nodeAffinity."
-    )
-    pod_affinity: AffinityPart | None = Field(
-        default=None, description="As in a pod: kubectl explain pod.spec.affinity.podAffinity."
-    )
-    pod_anti_affinity: AffinityPart | None = Field(
-        default=None, description="As in a pod: kubectl explain pod.spec.affinity.podAntiAffinity."
-    )
+    node_affinity: AffinityPart | None = None
+    """As in a pod: kubectl explain pod.spec.affinity.nodeAffinity."""
+
+    pod_affinity: AffinityPart | None = None
+    """As in a pod: kubectl explain pod.spec.affinity.podAffinity."""
+
+    pod_anti_affinity: AffinityPart | None = None
+    """As in a pod: kubectl explain pod.spec.affinity.podAntiAffinity."""
 
 
 class Scheduling(ApiModel):
     """Which nodes the pods of a role may run on."""
 
-    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = Field(
-        default=None, description="Labels a node must have. A selector that no node fulfils leaves the pods Pending."
-    )
-    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] | None = Field(
-        default=None, description="Taints that the pods tolerate."
-    )
-    affinity: Affinity | None = Field(default=None, description="Attraction to and repulsion from nodes and pods.")
-    topology_spread: Annotated[tuple[TopologySpreadConstraint, ...], Field(max_length=8)] | None = Field(
-        default=None,
-        description="How the replicas spread over zones and nodes. Left out: over nodes, preferred, with more than one replica.",
-    )
-    priority_class_name: DnsName | None = Field(
-        default=None, description="PriorityClass of the pods: who is evicted first when a node is full. It must exist."
-    )
-    runtime_class_name: DnsName | None = Field(
-        default=None, description="RuntimeClass of the pods, such as gvisor. It must exist."
-    )
-    scheduler_name: ShortText | None = Field(
-        default=None, description="Scheduler that places the pods. Left out: the cluster's default."
-    )
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = None
+    """Labels a node must have. A selector that no node fulfils leaves the pods Pending."""
+
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] | None = None
+    """Taints that the pods tolerate."""
+
+    affinity: Affinity | None = None
+    """Attraction to and repulsion from nodes and pods."""
+
+    topology_spread: Annotated[tuple[TopologySpreadConstraint, ...], Field(max_length=8)] | None = None
+    """How the replicas spread over zones and nodes. Left out: over nodes, preferred, with more than one replica."""
+
+    priority_class_name: DnsName | None = None
+    """PriorityClass of the pods: who is evicted first when a node is full. It must exist."""
+
+    runtime_class_name: DnsName | None = None
+    """RuntimeClass of the pods, such as gvisor. It must exist."""
+
+    scheduler_name: ShortText | None = None
+    """Scheduler that places the pods. Left out: the cluster's default."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
-
 from soma_operator.api.base import ApiModel, Rule
 from soma_operator.api.values import DnsName, SecretKey
 
@@ -13,16 +11,24 @@ from soma_operator.api.values import DnsName, SecretKey
 class SecretKeyRef(ApiModel):
     """One key of a Secret in the resource's namespace."""
 
-    name: DnsName = Field(description="Name of the Secret, in the namespace of this resource.")
-    key: SecretKey = Field(description="Key within the Secret's data.")
+    name: DnsName
+    """Name of the Secret, in the namespace of this resource."""
+
+    key: SecretKey
+    """Key within the Secret's data."""
 
 
 class CredentialsRef(ApiModel):
     """User name and password in one Secret in the resource's namespace."""
 
-    name: DnsName = Field(description="Name of the Secret, in the namespace of this resource.")
-    username_key: SecretKey = Field(default="username", description="Key that holds the user name.")
-    password_key: SecretKey = Field(default="password", description="Key that holds the password.")
+    name: DnsName
+    """Name of the Secret, in the namespace of this resource."""
+
+    username_key: SecretKey = "username"
+    """Key that holds the user name."""
+
+    password_key: SecretKey = "password"  # noqa: S105 the name of a key
+    """Key that holds the password."""
 
 
 class TLSMode(StrEnum):
@@ -35,23 +41,19 @@ class TLSMode(StrEnum):
 class ClientTLS(ApiModel):
     """How a connection to a back end is encrypted and whom it trusts."""
 
-    mode: TLSMode = Field(
-        default=TLSMode.VERIFY_FULL,
-        description="VerifyFull checks the certificate's chain and host name, VerifyCA the chain only, Required encrypts without "
-        "checking who answers, Disabled sends everything, passwords too, in the clear.",
-    )
-    ca_secret_ref: SecretKeyRef | None = Field(
-        default=None,
-        description="Certificate authority to trust, PEM. Left out: the authorities of the runtime's image.",
-    )
-    client_certificate_secret_name: DnsName | None = Field(
-        default=None,
-        description="Secret of type kubernetes.io/tls with the certificate and key that the runtime presents (mutual TLS).",
-    )
+    mode: TLSMode = TLSMode.VERIFY_FULL
+    """VerifyFull checks the certificate's chain and host name, VerifyCA the chain only, Required encrypts without
+    checking who answers, Disabled sends everything, passwords too, in the clear."""
+
+    ca_secret_ref: SecretKeyRef | None = None
+    """Certificate authority to trust, PEM. Left out: the authorities of the runtime's image."""
+
+    client_certificate_secret_name: DnsName | None = None
+    """Secret of type kubernetes.io/tls with the certificate and key that the runtime presents (mutual TLS)."""
 
     rules = (
         Rule(
-            "!(has(self.mode) && self.mode == 'Disabled' && (has(self.caSecretRef) || has(self.clientCertificateSecretName)))",
+            "self.?mode.orValue('') != 'Disabled' || !(has(self.caSecretRef) || has(self.clientCertificateSecretName))",
             "TLS is Disabled yet certificates are named: remove mode, or remove the certificates",
             ".mode",
             lambda tls: tls.mode != TLSMode.DISABLED or not (tls.ca_secret_ref or tls.client_certificate_secret_name),

@@ -21,6 +21,10 @@ API_VERSION = f"{GROUP}/{VERSION}"
 # (63: `<name>-migrate-<10 hex>`) and the values of labels (63).
 NAME_LIMIT = 40
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_MESSAGE = (
+    f"must have at most {NAME_LIMIT} characters, begin with a lower-case letter, "
+    "and hold only lower-case letters, digits and dashes"
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -72,8 +76,8 @@ class SomaMemory:
     def parse(cls, body: Mapping[str, Any]) -> Self:
         """Parse an object as the API server returns it.
 
-        Raises SpecError, naming the fields, for a spec that schema and CEL would refuse today (an object stored before a
-        rule existed, or created while the CRD was an older one).
+        Raises SpecError, naming the fields, for a spec that schema and CEL would refuse today (one stored before a
+        rule existed).
         """
         metadata = ObjectMeta.of(body)
         return cls(metadata, _spec(SomaMemorySpec, metadata, body), parse_status(SomaMemoryStatus, body))
@@ -105,7 +109,9 @@ def _spec(model: type[Model], metadata: ObjectMeta, body: Mapping[str, Any]) -> 
         raise SpecError.from_validation(error, "spec") from error
 
 
-NAME_MESSAGE = f"must have at most {NAME_LIMIT} characters, begin with a lower-case letter, and hold only lower-case letters, digits and dashes"
+NAME_MESSAGE = (
+    f"must begin with a lower-case letter and have at most {NAME_LIMIT} lower-case letters, digits and dashes"
+)
 
 
 def parse_status(model: type[Model], body: Mapping[str, Any]) -> Model:

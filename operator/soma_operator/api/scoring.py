@@ -30,73 +30,79 @@ class ScoringPreset(StrEnum):
     RECENT = "recent"
 
 
+PRESET_HALF_LIFE: dict[ScoringPreset, str | None] = {
+    ScoringPreset.SIMILARITY: None,
+    ScoringPreset.BALANCED: "30d",
+    ScoringPreset.RECENT: "1d",
+}
+
+
 class Embedding(ApiModel):
     """What turns text into vectors."""
 
-    provider: EmbeddingProvider = Field(
-        default=EmbeddingProvider.AUTO,
-        description="auto uses the sentence transformer in the image and falls back to hash where there is none; transformer insists on it; "
-        "hash is deterministic and finds words, not meanings; client stores only what brings its own vector.",
-    )
-    model: ShortText | None = Field(
-        default=None,
-        description="Name of the model in the image or on the volume. Left out: the image's own, all-MiniLM-L6-v2.",
-    )
-    revision: ShortText | None = Field(
-        default=None,
-        description="Pinned revision of the model; vectors of different revisions are never compared with each other.",
-    )
-    dimension: Annotated[int, Field(ge=1, le=65536)] = Field(
-        default=384,
-        description="Length of every vector. Immutable, because stored vectors cannot change theirs: to change it, create another SomaMemory "
-        "and import into it.",
-    )
+    provider: EmbeddingProvider = EmbeddingProvider.AUTO
+    """auto uses the sentence transformer in the image and falls back to hash where there is none; transformer insists
+    on it; hash is deterministic and finds words, not meanings; client stores only what brings its own vector."""
+
+    model: ShortText | None = None
+    """Name of the model in the image or on the volume. Left out: the image's own, all-MiniLM-L6-v2."""
+
+    revision: ShortText | None = None
+    """Pinned revision of the model; vectors of different revisions are never compared with each other."""
+
+    dimension: Annotated[int, Field(ge=1, le=65536)] = 384
+    """Length of every vector. Immutable, because stored vectors cannot change theirs: to change it, create another
+    SomaMemory and import into it."""
 
 
 class Hybrid(ApiModel):
     """Whether words count beside meaning."""
 
-    by_default: bool = Field(
-        default=False, description="Whether a recall that does not ask for it also looks for the query's words."
-    )
-    boost: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=2.0, description="Factor for memories that contain the words."
-    )
+    by_default: bool = False
+    """Whether a recall that does not ask for it also looks for the query's words."""
+
+    boost: Annotated[float, Field(ge=0, le=100)] = 2.0
+    """Factor for memories that contain the words."""
 
 
 class Scoring(ApiModel):
-    """score = max(0, similarity)^similarityExponent · importance^importanceExponent · 2^(−age/halfLife) · Π feature^weight,
-    every factor between 0 and 1. Exact: no memory that scores higher is missed. Old memories fade in rank; nothing is deleted."""
+    """score = max(0, similarity)^similarityExponent * importance^importanceExponent * 2^(-age/halfLife) * product of
+    feature^weight, every factor between 0 and 1. Exact: no memory that scores higher is missed. Old memories fade in
+    rank; nothing is deleted."""
 
-    preset: ScoringPreset = Field(
-        default=ScoringPreset.SIMILARITY,
-        description="Starting point: similarity ranks by meaning and importance alone (no half-life), balanced fades over 30d, recent over 1d. "
-        "Fields that are set win.",
-    )
-    half_life: DurationOrNone | None = Field(
-        default=None,
-        description="Age at which a memory counts half as much as it did when new, such as 30d, 12h or 1y; after two half-lives a quarter. "
-        "Units: ms, s, m, h, d, w, y. none, or left out without a preset that sets it: age does not count. Nothing is rewritten or deleted "
-        "when it changes, and a single recall may ask for another one.",
-    )
-    half_life_by_type: Annotated[dict[MemoryType, DurationOrNone], Field(max_length=32)] = Field(
-        default_factory=dict,
-        description="Half-life for single memory types, such as {episodic: 7d, semantic: none}; other types use halfLife.",
-    )
-    importance_exponent: Exponent = Field(
-        default=1.0, description="How strongly importance counts (α in the formula): 0 ignores it, 1 is proportional."
-    )
-    similarity_exponent: Exponent = Field(
-        default=1.0,
-        description="How strongly similarity counts (β in the formula): above 1 sharpens differences, 0 ignores it.",
-    )
-    feature_weights: Annotated[dict[FeatureName, Weight], Field(max_length=16)] = Field(
-        default_factory=dict,
-        description="Exponent of each feature that clients store with a memory (0 to 1 each). Their sum is at most 1, so that no set of features "
-        "outweighs similarity.",
-    )
-    hybrid: Hybrid = Field(default_factory=Hybrid, description="Whether words count beside meaning.")
-    embedding: Embedding = Field(default_factory=Embedding, description="What turns text into vectors.")
+    preset: ScoringPreset = ScoringPreset.SIMILARITY
+    """Starting point: similarity ranks by meaning and importance alone (no half-life), balanced fades over 30d, recent
+    over 1d. Fields that are set win."""
+
+    half_life: DurationOrNone | None = None
+    """Age at which a memory counts half as much as it did when new, such as 30d, 12h or 1y; after two half-lives a
+    quarter. Units: ms, s, m, h, d, w, y. none, or left out without a preset that sets it: age does not count.
+    Nothing is rewritten or deleted when it changes, and a single recall may ask for another one."""
+
+    half_life_by_type: Annotated[dict[MemoryType, DurationOrNone], Field(max_length=32)] = Field(default_factory=dict)
+    """Half-life for single memory types, such as {episodic: 7d, semantic: none}; other types use halfLife."""
+
+    importance_exponent: Exponent = 1.0
+    """How strongly importance counts (alpha in the formula): 0 ignores it, 1 is proportional."""
+
+    similarity_exponent: Exponent = 1.0
+    """How strongly similarity counts (beta in the formula): above 1 sharpens differences, 0 ignores it."""
+
+    feature_weights: Annotated[dict[FeatureName, Weight], Field(max_length=16)] = Field(default_factory=dict)
+    """Exponent of each feature that clients store with a memory (0 to 1 each). Their sum is at most 1, so that no set
+    of features outweighs similarity."""
+
+    hybrid: Hybrid = Field(default_factory=Hybrid)
+    """Whether words count beside meaning."""
+
+    embedding: Embedding = Field(default_factory=Embedding)
+    """What turns text into vectors."""
+
+    @property
+    def resolved_half_life(self) -> str | None:
+        """The half-life in force, such as `30d`, or None when age does not count."""
+        given = PRESET_HALF_LIFE[self.preset] if self.half_life is None else self.half_life
+        return None if given == "none" else given
 
     rules = (
         Rule(

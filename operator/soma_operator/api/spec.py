@@ -36,12 +36,11 @@ class DriftPolicy(StrEnum):
 class IgnoredPath(ApiModel):
     """Fields of one child object in which edits by others are left alone."""
 
-    kind: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=63)] = Field(
-        description="Kind of the child, such as Deployment."
-    )
-    path: Annotated[str, Field(pattern=r"^(/[^/\s]+)+$", max_length=512)] = Field(
-        description="JSON pointer to the field, such as /spec/template/metadata/annotations; everything below it is left alone."
-    )
+    kind: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=63)]
+    """Kind of the child, such as Deployment."""
+
+    path: Annotated[str, Field(pattern=r"^(/[^/\s]+)+$", max_length=512)]
+    """JSON pointer to the field, such as /spec/template/metadata/annotations; everything below it is left alone."""
 
 
 _MODE = "(has(self.mode) ? self.mode : 'embedded')"
@@ -57,74 +56,83 @@ def _unchanged(*path: str) -> str:
 
 
 class SomaMemorySpec(ApiModel):
-    """What is wanted. All of it is optional: an empty spec is one embedded store with a volume of 10Gi and a generated token."""
+    """What is wanted. All is optional: an empty spec is one embedded store, a volume of 10Gi and a generated token."""
 
-    image: Image = Field(
-        default_factory=Image,
-        description="The runtime's image. Left out: the one this operator's release was tested with.",
-    )
-    version: Version | None = Field(
-        default=None,
-        description="Version of the runtime, used as the image's tag unless that is set. Left out: the operator's own.",
-    )
-    mode: Mode = Field(
-        default=Mode.EMBEDDED,
-        description="embedded: one pod, SQLite ledger on a volume, nothing else needed. distributed: any number of pods on PostgreSQL. Immutable.",
-    )
-    tenancy: Tenancy = Field(
-        default_factory=Tenancy, description="Names under which memories are kept when a caller gives none."
-    )
-    scoring: Scoring = Field(
-        default_factory=Scoring, description="How memories are ranked, and what turns text into vectors."
-    )
-    api: ApiWorkload = Field(default_factory=ApiWorkload, description="The pods that serve HTTP and gRPC.")
-    consumer: ConsumerWorkload = Field(
-        default_factory=ConsumerWorkload, description="The pods that take events from Kafka; only in distributed mode."
-    )
-    persistence: Persistence = Field(default_factory=Persistence, description="The volume of embedded mode.")
-    endpoints: Endpoints = Field(default_factory=Endpoints, description="Back ends of distributed mode.")
-    external_secret: ExternalSecret | None = Field(
-        default=None,
-        description="Fill the referenced Secrets from a store such as Vault by external-secrets. Left out: you make them.",
-    )
-    events: Events = Field(default_factory=Events, description="Events to and from Kafka.")
-    topics: Topics = Field(default_factory=Topics, description="Who makes the topics, and how.")
-    access: Access = Field(
-        default_factory=Access, description="Who may call the service. Left out: holders of a generated token."
-    )
-    rate_limits: RateLimits = Field(default_factory=RateLimits, description="How often one caller may ask.")
-    network_policy: NetworkPolicy = Field(
-        default_factory=NetworkPolicy, description="From where the pods can be reached, and what they may reach."
-    )
-    observability: Observability = Field(default_factory=Observability, description="Logs, metrics and traces.")
-    retention: Retention = Field(
-        default_factory=Retention, description="Bounds on what is kept. Left out: everything is kept."
-    )
-    encryption: Encryption | None = Field(
-        default=None, description="Encryption of stored payloads. Left out: what the volume does."
-    )
-    bootstrap: Bootstrap | None = Field(
-        default=None, description="Begin with the content of a backup. Left out: begin empty."
-    )
-    pod_template: PodTemplate = Field(
-        default_factory=PodTemplate, description="What is added to every pod of the runtime."
-    )
-    deletion_policy: DeletionPolicy = Field(
-        default=DeletionPolicy.RETAIN,
-        description="What becomes of the memories when this resource is deleted. Retain keeps the volume and the topics, and a new SomaMemory of the "
-        "same name takes the volume over; Delete removes them for good.",
-    )
-    drift_policy: DriftPolicy = Field(
-        default=DriftPolicy.ENFORCE,
-        description="What happens when somebody edits a child object: Enforce puts it back and reports who did it, Warn only reports it.",
-    )
-    ignore_paths: Annotated[tuple[IgnoredPath, ...], Field(max_length=32)] = Field(
-        default=(), description="Fields of children that others may edit without it being reported or corrected."
-    )
-    suspend: bool = Field(
-        default=False,
-        description="Whether the operator leaves everything as it is: nothing is created, changed or corrected, what runs keeps running.",
-    )
+    image: Image = Field(default_factory=Image)
+    """The runtime's image. Left out: the one this operator's release was tested with."""
+
+    version: Version | None = None
+    """Version of the runtime, used as the image's tag unless that is set. Left out: the operator's own."""
+
+    mode: Mode = Mode.EMBEDDED
+    """embedded: one pod, SQLite ledger on a volume, nothing else needed. distributed: any number of pods on
+    PostgreSQL. Immutable."""
+
+    tenancy: Tenancy = Field(default_factory=Tenancy)
+    """Names under which memories are kept when a caller gives none."""
+
+    scoring: Scoring = Field(default_factory=Scoring)
+    """How memories are ranked, and what turns text into vectors."""
+
+    api: ApiWorkload = Field(default_factory=ApiWorkload)
+    """The pods that serve HTTP and gRPC."""
+
+    consumer: ConsumerWorkload = Field(default_factory=ConsumerWorkload)
+    """The pods that take events from Kafka; only in distributed mode."""
+
+    persistence: Persistence = Field(default_factory=Persistence)
+    """The volume of embedded mode."""
+
+    endpoints: Endpoints = Field(default_factory=Endpoints)
+    """Back ends of distributed mode."""
+
+    external_secret: ExternalSecret | None = None
+    """Fill the referenced Secrets from a store such as Vault by external-secrets. Left out: you make them."""
+
+    events: Events = Field(default_factory=Events)
+    """Events to and from Kafka."""
+
+    topics: Topics = Field(default_factory=Topics)
+    """Who makes the topics, and how."""
+
+    access: Access = Field(default_factory=Access)
+    """Who may call the service. Left out: holders of a generated token."""
+
+    rate_limits: RateLimits = Field(default_factory=RateLimits)
+    """How often one caller may ask."""
+
+    network_policy: NetworkPolicy = Field(default_factory=NetworkPolicy)
+    """From where the pods can be reached, and what they may reach."""
+
+    observability: Observability = Field(default_factory=Observability)
+    """Logs, metrics and traces."""
+
+    retention: Retention = Field(default_factory=Retention)
+    """Bounds on what is kept. Left out: everything is kept."""
+
+    encryption: Encryption | None = None
+    """Encryption of stored payloads. Left out: what the volume does."""
+
+    bootstrap: Bootstrap | None = None
+    """Begin with the content of a backup. Left out: begin empty."""
+
+    pod_template: PodTemplate = Field(default_factory=PodTemplate)
+    """What is added to every pod of the runtime."""
+
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+    """What becomes of the memories when this resource is deleted. Retain keeps the volume and the topics, and a new
+    SomaMemory of the same name takes the volume over; Delete removes them for good."""
+
+    drift_policy: DriftPolicy = DriftPolicy.ENFORCE
+    """What happens when somebody edits a child object: Enforce puts it back and reports who did it, Warn only reports
+    it."""
+
+    ignore_paths: Annotated[tuple[IgnoredPath, ...], Field(max_length=32)] = ()
+    """Fields of children that others may edit without it being reported or corrected."""
+
+    suspend: bool = False
+    """Whether the operator leaves everything as it is: nothing is created, changed or corrected, what runs keeps
+    running."""
 
     rules = (
         Rule(
@@ -135,7 +143,7 @@ class SomaMemorySpec(ApiModel):
         ),
         Rule(
             f"{_MODE} == 'distributed' || !has(self.api) || !has(self.api.autoscaling)",
-            "embedded mode has one writer and cannot be autoscaled: remove api.autoscaling, or create a SomaMemory in distributed mode",
+            "embedded mode has one writer: remove api.autoscaling, or create a SomaMemory in distributed mode",
             ".api.autoscaling",
             lambda spec: spec.mode == Mode.DISTRIBUTED or spec.api.autoscaling is None,
         ),
@@ -158,7 +166,7 @@ class SomaMemorySpec(ApiModel):
             lambda spec: spec.mode == Mode.DISTRIBUTED or "consumer" not in spec.model_fields_set,
         ),
         Rule(
-            "!(has(self.events) && has(self.events.enabled) && self.events.enabled) || (has(self.endpoints) && has(self.endpoints.kafka))",
+            "!self.?events.?enabled.orValue(false) || self.?endpoints.?kafka.hasValue()",
             "events go to Kafka: set endpoints.kafka, or events.enabled to false",
             ".endpoints.kafka",
             lambda spec: not spec.events.enabled or spec.endpoints.kafka is not None,
@@ -170,12 +178,12 @@ class SomaMemorySpec(ApiModel):
         ),
         Rule(
             _unchanged("persistence", "storageClassName"),
-            "persistence.storageClassName is immutable: create another SomaMemory with the other class and restore a backup into it",
+            "persistence.storageClassName is immutable: create another SomaMemory with it and import into that",
             ".persistence.storageClassName",
         ),
         Rule(
             _unchanged("persistence", "accessModes"),
-            "persistence.accessModes is immutable: create another SomaMemory with the other modes and restore a backup into it",
+            "persistence.accessModes is immutable: create another SomaMemory with them and import into that",
             ".persistence.accessModes",
         ),
         Rule(
@@ -191,7 +199,7 @@ class SomaMemorySpec(ApiModel):
         ),
         Rule(
             "self.?scoring.?embedding.?dimension.orValue(384) == oldSelf.?scoring.?embedding.?dimension.orValue(384)",
-            "scoring.embedding.dimension is immutable (384 if left out), stored vectors keep theirs: create another SomaMemory and import into it",
+            "scoring.embedding.dimension (384 if left out) is immutable: create another SomaMemory and import into it",
             ".scoring.embedding.dimension",
         ),
         Rule(

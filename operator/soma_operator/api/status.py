@@ -21,27 +21,44 @@ Conditions = Annotated[
 class ServiceEndpoints(StatusModel):
     """Addresses within the cluster."""
 
-    http: Text | None = Field(default=None, description="URL of the HTTP API.")
-    grpc: Text | None = Field(default=None, description="host:port of the gRPC API.")
-    token_secret: Text | None = Field(
-        default=None, description="Secret and key of the bearer token, as name/key. Never its value."
-    )
+    http: Text | None = None
+    """URL of the HTTP API."""
+
+    grpc: Text | None = None
+    """host:port of the gRPC API."""
+
+    token_secret: Text | None = None
+    """Secret and key of the bearer token, as name/key. Never its value."""
 
 
 class VersionStatus(StatusModel):
     """Desired and current version of the runtime."""
 
-    desired: Text | None = Field(default=None, description="Version that is rolled out.")
-    current: Text | None = Field(
-        default=None, description="Version that serves; differs from desired during an upgrade."
-    )
+    desired: Text | None = None
+    """Version that is rolled out."""
+
+    current: Text | None = None
+    """Version that serves; differs from desired during an upgrade."""
+
+
+class VolumeStatus(StatusModel):
+    """The volume that holds the memories. Recorded before anything is stored in it, so that its loss is noticed."""
+
+    claim: Text
+    """Name of the PersistentVolumeClaim."""
+
+    uid: Text
+    """Its uid. To begin anew after a loss, put it into the annotation memory.somatech.dev/accept-data-loss."""
 
 
 class ObjectCounts(StatusModel):
     """Child objects of this resource."""
 
-    desired: Count = Field(default=0, description="Objects that should exist.")
-    ready: Count = Field(default=0, description="Objects that exist, are as they should be and are healthy.")
+    desired: Count = 0
+    """Objects that should exist."""
+
+    ready: Count = 0
+    """Objects that exist, are as they should be and are healthy."""
 
 
 class DriftAction(StrEnum):
@@ -54,33 +71,52 @@ class DriftAction(StrEnum):
 class DriftItem(StatusModel):
     """One field that somebody else changed. Its values are never reported."""
 
-    object: Text = Field(description="Child object, as Kind/name.")
-    path: Annotated[str, Field(max_length=512)] = Field(description="Field that was changed, such as .spec.replicas.")
-    manager: Text | None = Field(default=None, description="Field manager that changed it, such as kubectl-edit.")
-    time: Timestamp | None = Field(default=None, description="When it was changed, according to managedFields.")
-    action: DriftAction = Field(description="What was done about it.")
+    object: Text
+    """Child object, as Kind/name."""
+
+    path: Annotated[str, Field(max_length=512)]
+    """Field that was changed, such as .spec.replicas."""
+
+    manager: Text | None = None
+    """Field manager that changed it, such as kubectl-edit."""
+
+    time: Timestamp | None = None
+    """When it was changed, according to managedFields."""
+
+    action: DriftAction
+    """What was done about it."""
 
 
 class Drift(StatusModel):
     """Edits of child objects by others."""
 
-    count: Count = Field(
-        default=0, description="Edits found since the operator first saw the resource's present generation."
-    )
-    items: Annotated[tuple[DriftItem, ...], Field(max_length=10)] = Field(
-        default=(), description="The latest of them, at most ten."
-    )
+    count: Count = 0
+    """Edits found since the operator first saw the resource's present generation."""
+
+    items: Annotated[tuple[DriftItem, ...], Field(max_length=10)] = ()
+    """The latest of them, at most ten."""
 
 
 class HistoryEntry(StatusModel):
     """One generation that was rolled out."""
 
-    generation: Count = Field(description="metadata.generation of the spec.")
-    version: Text | None = Field(default=None, description="Version of the runtime.")
-    hash: Text | None = Field(default=None, description="Hash of the desired objects.")
-    started_at: Timestamp | None = Field(default=None, description="When its rollout began.")
-    completed_at: Timestamp | None = Field(default=None, description="When it served; absent if it never did.")
-    outcome: Text | None = Field(default=None, description="Reason of the Ready condition in the end.")
+    generation: Count
+    """metadata.generation of the spec."""
+
+    version: Text | None = None
+    """Version of the runtime."""
+
+    hash: Text | None = None
+    """Hash of the desired objects."""
+
+    started_at: Timestamp | None = None
+    """When its rollout began."""
+
+    completed_at: Timestamp | None = None
+    """When it served; absent if it never did."""
+
+    outcome: Text | None = None
+    """Reason of the Ready condition in the end."""
 
 
 class PreflightPoint(StrEnum):
@@ -108,51 +144,69 @@ class PreflightStatus(StrEnum):
 class PreflightCheck(StatusModel):
     """One point of the production preflight checklist."""
 
-    name: PreflightPoint = Field(description="Point of the checklist.")
-    status: PreflightStatus = Field(
-        description="Passed, Failed, NotApplicable (this mode has no use for it) or Unknown."
-    )
-    evidence: Text = Field(description="What was looked at, and what it said; with the remedy when it failed.")
+    name: PreflightPoint
+    """Point of the checklist."""
+
+    status: PreflightStatus
+    """Passed, Failed, NotApplicable (this mode has no use for it) or Unknown."""
+
+    evidence: Text
+    """What was looked at, and what it said; with the remedy when it failed."""
 
 
 class SomaMemoryStatus(StatusModel):
     """What was found. Written by the operator only, through the status subresource, and only when it changes."""
 
-    observed_generation: Count | None = Field(
-        default=None,
-        description="metadata.generation that this status was computed from; older than the resource's means out of date.",
-    )
-    conditions: Conditions = Field(
-        default=(), description="Observations, one a type. Ready: the current generation serves."
-    )
-    mode: Text | None = Field(default=None, description="Mode, with its default resolved.")
-    endpoints: ServiceEndpoints | None = Field(default=None, description="Addresses within the cluster.")
-    version: VersionStatus | None = Field(default=None, description="Desired and current version of the runtime.")
-    image: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None, description="Image that is rolled out, resolved."
-    )
-    image_digest: Text | None = Field(
-        default=None, description="Digest of the image that runs, as the node reports it."
-    )
-    settings_hash: Text | None = Field(
-        default=None, description="Hash of the resolved settings; a new one rolls the pods."
-    )
-    replicas: Count | None = Field(
-        default=None, description="Pods of the API that exist; read by the scale subresource."
-    )
-    ready_replicas: Count | None = Field(default=None, description="Pods of the API that are ready.")
-    selector: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None, description="Label selector of the API's pods, for the scale subresource and autoscalers."
-    )
-    objects: ObjectCounts | None = Field(default=None, description="Child objects, desired and ready.")
-    drift: Drift | None = Field(default=None, description="Edits of child objects by others.")
+    observed_generation: Count | None = None
+    """metadata.generation that this status was computed from; older than the resource's means out of date."""
+
+    conditions: Conditions = ()
+    """Observations, one a type. Ready: the current generation serves."""
+
+    mode: Text | None = None
+    """Mode, with its default resolved."""
+
+    endpoints: ServiceEndpoints | None = None
+    """Addresses within the cluster."""
+
+    version: VersionStatus | None = None
+    """Desired and current version of the runtime."""
+
+    image: Annotated[str, Field(max_length=512)] | None = None
+    """Image that is rolled out, resolved."""
+
+    image_digest: Text | None = None
+    """Digest of the image that runs, as the node reports it."""
+
+    volume: VolumeStatus | None = None
+    """The volume that holds the memories, in embedded mode."""
+
+    settings_hash: Text | None = None
+    """Hash of the resolved settings; a new one rolls the pods."""
+
+    replicas: Count | None = None
+    """Pods of the API that exist; read by the scale subresource."""
+
+    ready_replicas: Count | None = None
+    """Pods of the API that are ready."""
+
+    selector: Annotated[str, Field(max_length=512)] | None = None
+    """Label selector of the API's pods, for the scale subresource and autoscalers."""
+
+    objects: ObjectCounts | None = None
+    """Child objects, desired and ready."""
+
+    drift: Drift | None = None
+    """Edits of child objects by others."""
+
     preflight: Annotated[
         tuple[PreflightCheck, ...], Field(max_length=10, json_schema_extra={"x-kubernetes-list-map-keys": ["name"]})
-    ] = Field(default=(), description="The ten points of the production preflight checklist, each with evidence.")
-    last_handled_reconcile_at: Text | None = Field(
-        default=None,
-        description="Value of the annotation memory.somatech.dev/reconcile-at that was last acted upon: set it to ask for a reconcile now.",
-    )
-    history: Annotated[tuple[HistoryEntry, ...], Field(max_length=5)] = Field(
-        default=(), description="The latest generations that were rolled out, newest first, at most five."
-    )
+    ] = ()
+    """The ten points of the production preflight checklist, each with evidence."""
+
+    last_handled_reconcile_at: Text | None = None
+    """Value of the annotation memory.somatech.dev/reconcile-at that was last acted upon: set it to ask for a reconcile
+    now."""
+
+    history: Annotated[tuple[HistoryEntry, ...], Field(max_length=5)] = ()
+    """The latest generations that were rolled out, newest first, at most five."""

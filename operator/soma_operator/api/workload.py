@@ -18,33 +18,30 @@ AnnotationValue = Annotated[str, Field(max_length=4096)]
 class ResourceRequirements(ApiModel):
     """What one pod reserves and may use at most."""
 
-    requests: Resources | None = Field(
-        default=None,
-        description="Reserved for the pod: {cpu: 250m, memory: 512Mi}. The scheduler places by it, an HPA measures against it.",
-    )
-    limits: Resources | None = Field(
-        default=None,
-        description="At most this much: above its memory limit the pod is killed, above its CPU limit it is slowed.",
-    )
+    requests: Resources | None = None
+    """Reserved for the pod: {cpu: 250m, memory: 512Mi}. The scheduler places by it, an HPA measures against it."""
+
+    limits: Resources | None = None
+    """At most this much: above its memory limit the pod is killed, above its CPU limit it is slowed."""
 
 
 class Autoscaling(ApiModel):
     """A HorizontalPodAutoscaler owns the number of replicas; the operator then never writes it."""
 
-    min_replicas: Replicas = Field(default=2, description="Never fewer pods than this.")
-    max_replicas: Replicas = Field(description="Never more pods than this.")
-    target_cpu_utilization_percentage: Percentage = Field(
-        default=75,
-        alias="targetCPUUtilizationPercentage",
-        description="Mean CPU use to aim for, in per cent of what is requested; needs resources.requests.cpu and metrics-server.",
-    )
-    target_memory_utilization_percentage: Percentage | None = Field(
-        default=None,
-        description="Mean memory use to aim for, in per cent of what is requested. Left out: memory does not count.",
-    )
-    scale_down_stabilization_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
-        default=300, description="How long the need must stay lower before pods are removed."
-    )
+    min_replicas: Replicas = 2
+    """Never fewer pods than this."""
+
+    max_replicas: Replicas
+    """Never more pods than this."""
+
+    target_cpu_utilization_percentage: Percentage = Field(default=75, alias="targetCPUUtilizationPercentage")
+    """Mean CPU use to aim for, in per cent of what is requested; needs resources.requests.cpu and metrics-server."""
+
+    target_memory_utilization_percentage: Percentage | None = None
+    """Mean memory use to aim for, in per cent of what is requested. Left out: memory does not count."""
+
+    scale_down_stabilization_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
+    """How long the need must stay lower before pods are removed."""
 
     rules = (
         Rule(
@@ -59,25 +56,23 @@ class Autoscaling(ApiModel):
 class Workload(ApiModel):
     """Pods of one role."""
 
-    replicas: Replicas | None = Field(
-        default=None,
-        description="Number of pods: exactly 1 in embedded mode. Left out: 1 in embedded mode, else 2, or what autoscaling decides. `kubectl scale` "
-        "writes this field, and needs it to be set.",
-    )
-    autoscaling: Autoscaling | None = Field(
-        default=None,
-        description="Let a HorizontalPodAutoscaler decide the number of pods; only in distributed mode, and not with replicas.",
-    )
-    resources: ResourceRequirements | None = Field(
-        default=None,
-        description="CPU and memory of one pod. Left out: requests of 250m and 512Mi, and a memory limit of 2Gi.",
-    )
-    scheduling: Scheduling = Field(default_factory=Scheduling, description="Which nodes the pods may run on.")
+    replicas: Replicas | None = None
+    """Number of pods: exactly 1 in embedded mode. Left out: 1 in embedded mode, else 2, or what autoscaling decides.
+    `kubectl scale` writes this field, and needs it to be set."""
+
+    autoscaling: Autoscaling | None = None
+    """Let a HorizontalPodAutoscaler decide the number of pods; only in distributed mode, and not with replicas."""
+
+    resources: ResourceRequirements | None = None
+    """CPU and memory of one pod. Left out: requests of 250m and 512Mi, and a memory limit of 2Gi."""
+
+    scheduling: Scheduling = Field(default_factory=Scheduling)
+    """Which nodes the pods may run on."""
 
     rules = (
         Rule(
             "!(has(self.replicas) && has(self.autoscaling))",
-            "replicas and autoscaling exclude each other, and scaling by hand is refused while an autoscaler decides: remove one of the two",
+            "replicas and autoscaling exclude each other, no scaling by hand while an autoscaler decides: remove one",
             ".replicas",
             lambda role: role.replicas is None or role.autoscaling is None,
         ),
@@ -87,15 +82,14 @@ class Workload(ApiModel):
 class ApiWorkload(Workload):
     """The pods that serve HTTP and gRPC, and what one request may ask of them."""
 
-    request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
-        default=30, description="Longest time a request may take; later it is answered with 504."
-    )
-    max_request_body_megabytes: Annotated[int, Field(ge=1, le=1024)] = Field(
-        default=5, description="Largest request body; a larger one is answered with 413."
-    )
-    max_top_k: Annotated[int, Field(ge=1, le=100000)] = Field(
-        default=1000, alias="maxTopK", description="Most memories one recall may ask for."
-    )
+    request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """Longest time a request may take; later it is answered with 504."""
+
+    max_request_body_megabytes: Annotated[int, Field(ge=1, le=1024)] = 5
+    """Largest request body; a larger one is answered with 413."""
+
+    max_top_k: Annotated[int, Field(ge=1, le=100000)] = Field(default=1000, alias="maxTopK")
+    """Most memories one recall may ask for."""
 
 
 class ConsumerWorkload(Workload):
@@ -105,16 +99,24 @@ class ConsumerWorkload(Workload):
 class EnvSecretKey(ApiModel):
     """One key of a Secret, as a pod template writes it."""
 
-    name: DnsName = Field(description="Name of the Secret, in the namespace of this resource.")
-    key: SecretKey = Field(description="Key within the Secret's data.")
-    optional: bool | None = Field(default=None, description="Whether the pod starts without it.")
+    name: DnsName
+    """Name of the Secret, in the namespace of this resource."""
+
+    key: SecretKey
+    """Key within the Secret's data."""
+
+    optional: bool | None = None
+    """Whether the pod starts without it."""
 
 
 class EnvSource(ApiModel):
     """Where the value of an environment variable comes from."""
 
-    secret_key_ref: EnvSecretKey | None = Field(default=None, description="Key of a Secret.")
-    config_map_key_ref: EnvSecretKey | None = Field(default=None, description="Key of a ConfigMap.")
+    secret_key_ref: EnvSecretKey | None = None
+    """Key of a Secret."""
+
+    config_map_key_ref: EnvSecretKey | None = None
+    """Key of a ConfigMap."""
 
     rules = (
         Rule(
@@ -129,11 +131,14 @@ class EnvSource(ApiModel):
 class EnvVar(ApiModel):
     """One environment variable of the runtime's container."""
 
-    name: EnvName = Field(description="Name of the variable.")
-    value: Annotated[str, Field(max_length=4096)] | None = Field(
-        default=None, description="Its value, readable by all who can read this resource: for secrets use valueFrom."
-    )
-    value_from: EnvSource | None = Field(default=None, description="Take the value from a Secret or a ConfigMap.")
+    name: EnvName
+    """Name of the variable."""
+
+    value: Annotated[str, Field(max_length=4096)] | None = None
+    """Its value, readable by all who can read this resource: for secrets use valueFrom."""
+
+    value_from: EnvSource | None = None
+    """Take the value from a Secret or a ConfigMap."""
 
     rules = (
         Rule(
@@ -160,34 +165,31 @@ _RESERVED_LABELS = ("app.kubernetes.io/", "memory.somatech.dev/")
 class PodTemplate(ApiModel):
     """What is added to every pod of the runtime."""
 
-    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(
-        default_factory=dict, description="Labels added to the pods, for cost accounting and the like."
-    )
-    annotations: Annotated[dict[LabelKey, AnnotationValue], Field(max_length=64)] = Field(
-        default_factory=dict,
-        description="Annotations added to the pods, such as those of Vault Agent or a service mesh.",
-    )
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    """Labels added to the pods, for cost accounting and the like."""
+
+    annotations: Annotated[dict[LabelKey, AnnotationValue], Field(max_length=64)] = Field(default_factory=dict)
+    """Annotations added to the pods, such as those of Vault Agent or a service mesh."""
+
     env: Annotated[
         tuple[EnvVar, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-map-keys": ["name"]})
-    ] = Field(
-        default=(),
-        description="Environment variables added to the runtime's container; they win over the settings the operator writes.",
-    )
-    termination_grace_period_seconds: Annotated[int, Field(ge=10, le=3600)] = Field(
-        default=45,
-        description="Time to drain and to save the index before a pod is killed; never less than the runtime needs.",
-    )
+    ] = ()
+    """Environment variables added to the runtime's container; they win over the settings the operator writes."""
+
+    termination_grace_period_seconds: Annotated[int, Field(ge=10, le=3600)] = 45
+    """Time to drain and to save the index before a pod is killed; never less than the runtime needs."""
+
     service_account_annotations: Annotated[dict[LabelKey, AnnotationValue], Field(max_length=32)] = Field(
-        default_factory=dict,
-        description="Annotations of the pods' ServiceAccount, such as those for a cloud's workload identity.",
+        default_factory=dict
     )
+    """Annotations of the pods' ServiceAccount, such as those for a cloud's workload identity."""
 
     rules = (
         Rule(
             "!has(self.env) || !self.env.exists(e, e.name in ["
             + ", ".join(f"'{name}'" for name in OWNED_VARIABLES)
             + "])",
-            "env sets a variable that the operator owns (configuration, data directory, mode or token): remove it and use the field of the spec",
+            "env sets a variable that the operator owns (configuration, data, mode, token): use the spec's fields",
             ".env",
             lambda pod: not any(env.name in OWNED_VARIABLES for env in pod.env),
         ),
@@ -195,7 +197,7 @@ class PodTemplate(ApiModel):
             "!has(self.labels) || !self.labels.exists(key, "
             + " || ".join(f"key.startsWith('{p}')" for p in _RESERVED_LABELS)
             + ")",
-            "labels sets a label that the operator owns (app.kubernetes.io/ or memory.somatech.dev/): choose another prefix",
+            "labels sets one that the operator owns (app.kubernetes.io/, memory.somatech.dev/): choose another prefix",
             ".labels",
             lambda pod: not any(key.startswith(_RESERVED_LABELS) for key in pod.labels),
         ),
