@@ -1,0 +1,53 @@
+"""How much work is let in at once: a bound on requests and a bound on buffered bytes, so that overload stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from memory_runtime.model.errors import Unavailable
+
+MOST_IN_FLIGHT = 256
+MOST_BUFFERED_BYTES = 64 << 20
+RETRY_AFTER = 1.0
+_REMEDY = "try again a little later, with fewer requests at once"
+
+
+class Admission:
+    """Counts requests in flight; beyond the bound a request is refused at once rather than queued for ever."""
+
+    def __init__(self, most: int = MOST_IN_FLIGHT) -> None:
+        self._most = most
+        self.in_flight = 0
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Holds one place. Raises Unavailable when all are taken."""
+        if self.in_flight >= self._most:
+            raise Unavailable("too many requests at once", remedy=_REMEDY, retry_after=RETRY_AFTER)
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+
+class BodyBudget:
+    """Counts the bytes of bodies that are held in memory; `room_for` a single largest body is always kept.
+
+    Without it, a few hundred admitted requests of the largest size would fill the machine.
+    """
+
+    def __init__(self, most: int = MOST_BUFFERED_BYTES, *, room_for: int = 0) -> None:
+        self._most = max(most, room_for)
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Counts bytes in. Raises Unavailable when the budget is spent."""
+        if self.held + count > self._most:
+            raise Unavailable("too many bytes in flight", remedy=_REMEDY, retry_after=RETRY_AFTER)
+        self.held += count
+
+    def give_back(self, count: int) -> None:
+        """Counts bytes out."""
+        self.held -= count
