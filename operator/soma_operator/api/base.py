@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,11 @@ class Rule:
     message: str
     field: str = ""
     holds: Callable[[Any], bool] | None = None
+
+    def validation(self) -> dict[str, str]:
+        """The rule as an entry of `x-kubernetes-validations`."""
+        entry = {"rule": self.cel, "message": self.message}
+        return {**entry, "fieldPath": self.field} if self.field else entry
 
 
 class ApiModel(BaseModel):
@@ -47,6 +52,13 @@ class ApiModel(BaseModel):
                 reason, _, remedy = rule.message.partition(": ")
                 raise PydanticCustomError("rule", reason, {"field": rule.field, "remedy": remedy})
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if cls.rules:
+            schema["x-kubernetes-validations"] = [rule.validation() for rule in cls.rules]
+        return schema
 
     def to_manifest(self) -> dict[str, Any]:
         """JSON-compatible dictionary with the names of the wire; what is None is left out."""
