@@ -10,14 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hack.images import build
 
 from e2e.harness import Memory
-from hack.cluster import ClusterError, down, tool, up
+from hack.cluster import ClusterError, down, up
 from hack.kube import Kubectl
-
-ROOT = Path(__file__).resolve().parents[1]
-OPERATOR_NAMESPACE = "soma-system"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,30 +32,24 @@ def unavailable(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Kubectl]:
+def cluster() -> Iterator[Cluster]:
     """A node of our own, removed at the end unless `SOMA_E2E_KEEP` is set."""
-    name = "e2e"
     try:
-        started = up("node", name=name)
+        started = up("node", name="e2e")
     except ClusterError as error:
         unavailable(str(error))
         raise
     try:
-        yield Kubectl(tool("kubectl"), started.kubeconfig)
+        yield started
     finally:
         if not os.environ.get("SOMA_E2E_KEEP"):
-            down(name)
+            down("e2e")
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Kubectl) -> Kubectl:
-    """The operator, installed from the CRDs and the local overlay and ready; bound to its own namespace."""
-    build(load="e2e")
-    cluster("apply", "--server-side", "-k", str(ROOT / "crds"))
-    cluster("apply", "--server-side", "-k", str(ROOT / "manifests/overlays/local"))
-    system = cluster.within(OPERATOR_NAMESPACE)
-    system("rollout", "status", "deployment/soma-operator", "--timeout=120s", timeout=130)
-    return system
+def operator(cluster: Cluster) -> Kubectl:
+    """The operator, installed as people install it, and ready; kubectl bound to its namespace."""
+    return install(cluster)
 
 
 @pytest.fixture
