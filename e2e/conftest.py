@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from e2e.harness import Memory
-from hack.cluster import ClusterError, down, up
+from hack.cluster import Cluster, ClusterError, down, up
+from hack.install import install
 from hack.kube import Kubectl
 
 
