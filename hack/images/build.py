@@ -1,0 +1,95 @@
+"""From the tree to images: decides what has changed, orders it built, keeps the archives."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import time
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from hack.images import archive, wheels
+from hack.images.archive import Image
+from hack.images.engines import Engine, Order, choose
+from hack.images.errors import ImageError
+from hack.images.layout import INSIDE, RECIPES, ROOT, Recipe, cache, reference
+from hack.images.running import digest, say
+
+KEPT = 4  # archives kept for each image: 300 MB each
+
+
+def build(names: Iterable[str] = (), *, engine: str | None = None) -> dict[str, Image]:
+    """Builds the named images (all if none is named) where anything that goes into them has changed; returns every
+    one asked for.
+
+    Raises ImageError if the machine cannot build them.
+    """
+    recipes = [_recipe(name) for name in names] or list(RECIPES.values())
+    chosen = choose(engine)
+    folder = cache() / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "build.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        collected = wheels.collect(chosen.target())
+        return {recipe.name: _build_one(recipe, chosen, collected, folder) for recipe in recipes}
+
+
+def _recipe(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise ImageError(f"there is no image '{name}': the images are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def _build_one(recipe: Recipe, engine: Engine, collected: Path, folder: Path) -> Image:
+    inputs = inputs_hash(recipe, engine.base_image(), collected)
+    output = folder / f"{recipe.name}-{inputs}.tar"
+    references = (reference(recipe.name, "dev"), reference(recipe.name, inputs))
+    if output.exists():
+        say(f"{recipe.name}: nothing that goes into it has changed ({inputs})")
+        output.touch()
+        return archive.read(recipe.name, output)
+    say(f"{recipe.name}: building with {engine.name} (a minute the first time, seconds after a change of source)")
+    started = time.monotonic()
+    arguments = {"BASE_IMAGE": engine.base_image(), "VERSION": version(), "REVISION": revision(), "INPUTS": inputs}
+    making = folder / f".{recipe.name}-{inputs}.tar"
+    making.unlink(missing_ok=True)
+    engine.build(Order(recipe, references, collected, arguments), making)
+    image = archive.read(recipe.name, making)
+    making.rename(output)
+    _forget_old(recipe, folder)
+    say(f"{recipe.name}: built in {time.monotonic() - started:.0f} s, {image.size / 1e6:.0f} MB")
+    return archive.read(recipe.name, output)
+
+
+def inputs_hash(recipe: Recipe, base_image: str, collected: Path) -> str:
+    """Changes whenever the image would: the Dockerfile, what runs in it, the base, and every wheel by its name and
+    content."""
+    used = [recipe.group, "own", "tools", *(["model"] if recipe.with_model else [])]
+    files = [path for part in used for path in sorted((collected / part).rglob("*")) if path.is_file()]
+    parts: list[str | Path] = [base_image, recipe.dockerfile, ROOT / ".dockerignore", *sorted(INSIDE.glob("*.py"))]
+    for path in files:
+        # Locked wheels are named by hashes in requirements.txt, and the folder by the lock: hashing 90 MB of
+        # weights again tells nothing new.
+        big = path.suffix == ".safetensors" or path.parent.name in (recipe.group, "tools")
+        parts += (
+            [str(path.relative_to(collected))]
+            if big and path.name != "requirements.txt"
+            else [str(path.relative_to(collected)), path]
+        )
+    return digest(collected.name.rpartition("-")[0], *parts)[:12]
+
+
+def version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def revision() -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _forget_old(recipe: Recipe, folder: Path) -> None:
+    archives = sorted(folder.glob(f"{recipe.name}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in archives[KEPT:]:
+        path.unlink(missing_ok=True)
