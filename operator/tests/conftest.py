@@ -1,0 +1,45 @@
+"""What the unit and the integration tests of the operator share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A spec, or a change of one, that must be refused. See data/violations.yaml."""
+
+    case: str
+    kind: str
+    spec: dict[str, Any]
+    says: str
+    before: dict[str, Any] | None = None
+    name: str = "tested"
+
+    def body(self, spec: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The resource with `spec`, or with the one to be refused."""
+        return {
+            "apiVersion": "memory.somatech.dev/v1alpha1",
+            "kind": self.kind,
+            "metadata": {"name": self.name},
+            "spec": self.spec if spec is None else spec,
+        }
+
+
+def _violations() -> list[Violation]:
+    return [Violation(**entry) for entry in yaml.safe_load((DATA / "violations.yaml").read_text(encoding="utf-8"))]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `violation` runs for each; one that takes `violations` gets the whole list."""
+    if "violation" in metafunc.fixturenames:
+        metafunc.parametrize("violation", _violations(), ids=lambda violation: violation.case.replace(" ", "-"))
+    if "violations" in metafunc.fixturenames:
+        metafunc.parametrize("violations", [_violations()], ids=["all"])

@@ -1,0 +1,54 @@
+"""A real API server with our CRDs: admission, CEL, RBAC and server-side apply as in production; no nodes."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.cluster import Cluster, ClusterError, Options, up
+from hack.cluster.tools import program
+from hack.kube import Kubectl
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder needs the API server."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def api_cluster() -> Cluster:
+    """The profile `api` with controllers (garbage collection, namespaces). Left running: the next run starts at once."""
+    try:
+        return up("api", name="operator-tests", options=Options(controllers=True))
+    except ClusterError as error:
+        if os.environ.get("SOMA_TEST_REQUIRE") == "all":
+            pytest.fail(f"required, but not to be had: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kubectl(api_cluster: Cluster) -> Kubectl:
+    """The administrator's kubectl; the CRDs of this checkout are established."""
+    admin = Kubectl(program("kubectl"), api_cluster.kubeconfig)
+    admin("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
+    names = [f"crd/{plural}.memory.somatech.dev" for plural in ("somamemories", "somamemorybackups")]
+    admin("wait", "--for=condition=Established", *names, "--timeout=30s")
+    return admin
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """kubectl in a fresh namespace."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    yield kubectl.within(name)
+    kubectl("delete", "namespace", name, "--wait=false")
