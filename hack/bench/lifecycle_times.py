@@ -82,7 +82,7 @@ def child_back(kubectl: Kubectl, kind: str, name: str) -> float:
 def operator_megabytes(system: Kubectl) -> list[float]:
     """Resident memory of each operator process, as its own metrics tell it."""
     sizes = []
-    for pod in system.get("pods", "-l", "app.kubernetes.io/name=soma-operator")["items"]:
+    for pod in system.get("pods", "-l", "app.kubernetes.io/name=soma-memory-operator")["items"]:
         with system.port_forward(f"pod/{pod['metadata']['name']}", 8081) as port:
             text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
         line = next(line for line in text.splitlines() if line.startswith("process_resident_memory_bytes "))
