@@ -38,8 +38,14 @@ def _violations() -> list[Violation]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `violation` runs for each; one that takes `violations` gets the whole list."""
+    """A test that takes `violation` runs for each, `refused_spec` leaves changes out, `violations` is the whole list."""
+
+    def each(argument: str, chosen: list[Violation]) -> None:
+        metafunc.parametrize(argument, chosen, ids=[violation.case.replace(" ", "-") for violation in chosen])
+
     if "violation" in metafunc.fixturenames:
-        metafunc.parametrize("violation", _violations(), ids=lambda violation: violation.case.replace(" ", "-"))
+        each("violation", _violations())
+    if "refused_spec" in metafunc.fixturenames:
+        each("refused_spec", [violation for violation in _violations() if violation.before is None])
     if "violations" in metafunc.fixturenames:
         metafunc.parametrize("violations", [_violations()], ids=["all"])

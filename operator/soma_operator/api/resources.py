@@ -101,7 +101,7 @@ class SomaMemoryBackup:
 
 
 def _spec(model: type[Model], metadata: ObjectMeta, body: Mapping[str, Any]) -> Model:
-    if len(metadata.name) > NAME_LIMIT or not re.match(NAME_PATTERN, metadata.name):
+    if len(metadata.name) > NAME_LIMIT or not re.fullmatch(NAME_PATTERN, metadata.name):
         raise SpecError([Problem("metadata.name", NAME_MESSAGE, "create it again under such a name")])
     try:
         return model.model_validate(body.get("spec") or {}, by_alias=True, by_name=False)

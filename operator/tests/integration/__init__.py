@@ -1,1 +1,1 @@
-"""Tests of the operator. A package, or pytest would import them below the name `operator` and hide the standard library's module."""
+"""Tests of the operator. Packages, or pytest would import them below `operator` and hide the standard library's."""

@@ -40,8 +40,8 @@ def kubectl(api_cluster: Cluster) -> Kubectl:
     """The administrator's kubectl; the CRDs of this checkout are established."""
     admin = Kubectl(program("kubectl"), api_cluster.kubeconfig)
     admin("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-    names = [f"crd/{plural}.memory.somatech.dev" for plural in ("somamemories", "somamemorybackups")]
-    admin("wait", "--for=condition=Established", *names, "--timeout=30s")
+    established = ("wait", "--for=condition=Established", "--timeout=30s")
+    admin(*established, "crd/somamemories.memory.somatech.dev", "crd/somamemorybackups.memory.somatech.dev")
     return admin
 
 

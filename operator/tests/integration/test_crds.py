@@ -11,7 +11,12 @@ from hack.kube import Kubectl, KubectlError, wait_until
 
 
 def memory(spec: dict[str, Any], name: str = "tested") -> str:
-    body = {"apiVersion": "memory.somatech.dev/v1alpha1", "kind": "SomaMemory", "metadata": {"name": name}, "spec": spec}
+    body = {
+        "apiVersion": "memory.somatech.dev/v1alpha1",
+        "kind": "SomaMemory",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
     return json.dumps(body)
 
 
@@ -129,11 +134,21 @@ def test_status_is_written_apart_from_the_spec(namespace: Kubectl) -> None:
 def test_conditions_of_two_managers_merge_by_type(namespace: Kubectl) -> None:
     namespace("create", "-f", "-", stdin=memory({}))
     for manager, kind in (("one", "Ready"), ("two", "BackedUp")):
-        status = {"conditions": [{"type": kind, "status": "True", "reason": "A", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+        status = {
+            "conditions": [
+                {"type": kind, "status": "True", "reason": "A", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            ]
+        }
         body = json.loads(memory({})) | {"status": status}
         del body["spec"]
         namespace(
-            "apply", "--server-side", "--subresource=status", f"--field-manager={manager}", "-f", "-", stdin=json.dumps(body)
+            "apply",
+            "--server-side",
+            "--subresource=status",
+            f"--field-manager={manager}",
+            "-f",
+            "-",
+            stdin=json.dumps(body),
         )
     types = {entry["type"] for entry in namespace.get("smem", "tested")["status"]["conditions"]}
     assert types == {"Ready", "BackedUp"}
