@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from hack.cluster import lifecycle, status
 from hack.cluster.errors import ClusterError
@@ -31,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     telling.add_argument("--json", action="store_true", help="for programs")
     path = commands.add_parser("kubeconfig", help="print the path of a cluster's kubeconfig")
     path.add_argument("--name", default="node", help="the cluster (default: node)")
+    loading = commands.add_parser("load-image", help="put a docker archive into a node's containerd")
+    loading.add_argument("archive", type=Path, metavar="ARCHIVE", help="as 'docker save' or 'buildah push … docker-archive:' write it")
+    loading.add_argument("--name", default="node", help="the cluster (default: node)")
     tool = commands.add_parser("tool", help="print the path of a tool (kubectl, helm, …), building it if it is absent")
     tool.add_argument("tool", metavar="NAME")
     return top
@@ -59,6 +63,11 @@ def _kubeconfig(arguments: argparse.Namespace) -> None:
     print(lifecycle.find(arguments.name).kubeconfig)
 
 
+def _load_image(arguments: argparse.Namespace) -> None:
+    for image in lifecycle.load_image(arguments.name, arguments.archive):
+        print(image)
+
+
 def _tool(arguments: argparse.Namespace) -> None:
     print(program(arguments.tool))
 
@@ -68,6 +77,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "down": _down,
     "status": _status,
     "kubeconfig": _kubeconfig,
+    "load-image": _load_image,
     "tool": _tool,
 }
 

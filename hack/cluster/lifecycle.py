@@ -11,8 +11,9 @@ from hack.cluster import native, teardown
 from hack.cluster.errors import ClusterError
 from hack.cluster.journal import Journal
 from hack.cluster.layout import Layout, known, layout
+from hack.cluster.node import images
 from hack.cluster.profiles import PROFILES, Options, bring_up
-from hack.cluster.tools import exclusive
+from hack.cluster.tools import exclusive, program
 from hack.cluster.tools.progress import say
 
 
@@ -75,7 +76,6 @@ def down(name: str) -> bool:
         return False
     with exclusive(place.lock):
         teardown.remove(place)
-    place.lock.unlink(missing_ok=True)
     return True
 
 
@@ -91,3 +91,13 @@ def find(name: str) -> Cluster:
     if found is None or not found.ready or (found.provider == "native" and native.supervisor(found) is None):
         raise ClusterError(f"no cluster {name!r} is up: start one with 'hack/py -m hack.cluster up --name {name}'")
     return Cluster(name, found.profile, place.kubeconfig, place.root)
+
+
+def load_image(name: str, archive: Path) -> list[str]:
+    """Puts a docker or OCI archive where the cluster's kubelet finds it. Returns the images' names. Raises ClusterError."""
+    cluster = find(name)
+    if cluster.profile != "node":
+        raise ClusterError(f"the cluster {name!r} has the profile {cluster.profile}, which runs no containers: use one of profile node")
+    found = journals.load(layout(name).state)
+    assert found is not None
+    return images.load(found, archive, program("ctr"))

@@ -17,7 +17,7 @@ from hack.cluster.journal import Journal
 from hack.cluster.layout import Layout
 from hack.cluster.pki import issue, write_kubeconfig
 from hack.cluster.plan import Plan
-from hack.cluster.processes import MARK, Process, identify
+from hack.cluster.processes import MARK, Process, boot_id, children, identify, pid_inside
 from hack.cluster.tools import write_atomically
 
 CONTEXT_PREFIX = "soma-"
@@ -63,13 +63,28 @@ def start(place: Layout, journal: Journal, plan: Plan, supervise: Path) -> None:
 
 def supervisor(journal: Journal) -> Process | None:
     """The supervisor's process if it runs."""
-    from hack.cluster.processes import boot_id
-
     pid, started = journal.supervisor.get("pid"), journal.supervisor.get("startTime")
     if pid is None or started is None or journal.boot != boot_id():
         return None
     process = Process(pid, started)
     return process if process.alive() else None
+
+
+def process_inside(journal: Journal) -> Process | None:
+    """Process 1 of the namespaces of a node, as this machine sees it; entering them goes through it."""
+    leader = supervisor(journal)
+    inside = [pid for pid in children(leader.pid) if pid_inside(pid) == 1] if leader else []
+    return identify(inside[0]) if inside else None
+
+
+def path_inside(journal: Journal, path: str) -> Callable[[], bool]:
+    """A question: is there such a path in the node's mount namespace?"""
+
+    def there() -> bool:
+        inside = process_inside(journal)
+        return inside is not None and Path(f"/proc/{inside.pid}/root{path}").exists()
+
+    return there
 
 
 def api_ready(place: Layout, port: int, timeout: float = 2.0) -> bool:

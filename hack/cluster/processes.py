@@ -68,10 +68,9 @@ def start_time(pid: int) -> str | None:
     return fields[19] if len(fields) > 19 else None
 
 
-def parent(pid: int) -> int | None:
-    """The parent's pid."""
-    fields = _stat(pid)
-    return int(fields[1]) if len(fields) > 1 else None
+def children(pid: int) -> list[int]:
+    """Pids of a process's children."""
+    return [other for other in all_pids() if _stat(other)[1:2] == [str(pid)]]
 
 
 def identify(pid: int) -> Process | None:

@@ -9,6 +9,7 @@ from hack.cluster import native
 from hack.cluster.control_plane import ControlPlane
 from hack.cluster.journal import Journal
 from hack.cluster.layout import Layout
+from hack.cluster.node import start as node
 from hack.cluster.plan import Component, Plan
 from hack.cluster.ports import reserve
 from hack.cluster.tools import ensure_all
@@ -28,7 +29,7 @@ class Options:
 
 def bring_up(place: Layout, journal: Journal, options: Options) -> None:
     """Starts a cluster that is not there yet and returns when it answers."""
-    starters: dict[str, Callable[[Layout, Journal, Options], None]] = {"api": _start_api}
+    starters: dict[str, Callable[[Layout, Journal, Options], None]] = {"api": _start_api, "node": lambda place, journal, _: node.start(place, journal)}
     starters[journal.profile](place, journal, options)
 
 

@@ -9,7 +9,7 @@ from hack.cluster import journal as journals
 from hack.cluster import native
 from hack.cluster.journal import Journal
 from hack.cluster.layout import Layout, known
-from hack.cluster.processes import all_pids, parent, pid_inside
+from hack.cluster.processes import children, pid_inside
 
 
 @dataclass(slots=True)
@@ -68,18 +68,9 @@ def components(place: Layout, found: Journal) -> list[ComponentStatus]:
 
 
 def _host_pids(found: Journal) -> dict[int, int]:
-    """Pid inside → pid on the host, of the supervisor's children and (for process 1 of a namespace) its children's children."""
-    leader = native.supervisor(found)
-    if leader is None:
-        return {}
-    parents = {leader.pid}
-    pids = all_pids()
-    children = {pid: parent(pid) for pid in pids}
-    # With namespaces, the supervisor's only child is their process 1, and the components are that one's children.
-    first = [pid for pid in pids if children[pid] in parents]
-    second = [pid for pid in pids if children[pid] in set(first)]
-    grown = second if found.profile == "node" else first
-    return {pid_inside(pid): pid for pid in grown}
+    """Pid inside → pid on the host. A node's components are children of its process 1, the others' of the supervisor."""
+    above = native.process_inside(found) if found.profile == "node" else native.supervisor(found)
+    return {pid_inside(pid): pid for pid in children(above.pid)} if above else {}
 
 
 def as_json(found: list[ClusterStatus]) -> str:

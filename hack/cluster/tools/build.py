@@ -59,10 +59,15 @@ def _build(recipe: Recipe, number: int, count: int) -> None:
     going = _Build(recipe)
     label = f"Building {recipe.name} {recipe.version} (about {_duration(recipe.seconds)} when nothing is cached)"
     with step(label, number, count, going.detail):
-        folder = going.run()
-        for link, target in recipe.links.items():
-            (folder / link).symlink_to(target)
-        folder.replace(_home(recipe))
+        folder = cache_root() / "tools" / f".{recipe.key()}.{os.getpid()}"
+        folder.mkdir(parents=True)
+        try:
+            going.run(folder)
+            for link, target in recipe.links.items():
+                (folder / link).symlink_to(target)
+            folder.replace(_home(recipe))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # there is one only where the build failed
 
 
 def _duration(seconds: int) -> str:
@@ -83,11 +88,9 @@ class _Build:
             return f"{self.downloaded} modules fetched" if self.downloaded else ""
         return f"{self.compiled} packages compiled"
 
-    def run(self) -> Path:
+    def run(self, folder: Path) -> None:
+        """Builds every program of the recipe into the folder. ClusterError with the compiler's last lines."""
         recipe = self.recipe
-        folder = cache_root() / "tools" / f".{recipe.key()}.{os.getpid()}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         environment = golang.environment(cgo=recipe.cgo)
         flags = ["-v", "-ldflags", " ".join(("-s -w", *recipe.ldflags)), "-tags", ",".join(recipe.tags)]
         if recipe.module is not None:
@@ -101,7 +104,6 @@ class _Build:
         self._watch(subprocess.Popen(
             command, cwd=where, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ))
-        return folder
 
     def _watch(self, process: subprocess.Popen[str]) -> None:
         reader = threading.Thread(target=self._count, args=(process,), daemon=True)

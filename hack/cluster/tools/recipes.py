@@ -80,6 +80,22 @@ RECIPES: tuple[Recipe, ...] = (
         # kubectl refuses to talk to a server whose version it cannot read.
         ldflags=tuple(f"-X k8s.io/component-base/version.{key}={value}" for key, value in _VERSION_VARIABLES.items()),
     ),
+    Recipe(
+        "containerd",
+        "2.4.2",
+        tuple(f"github.com/containerd/containerd/v2/cmd/{name}" for name in ("containerd", "ctr", "containerd-shim-runc-v2")),
+        80,
+    ),
+    Recipe(
+        "runc",
+        "1.5.2",
+        ("github.com/opencontainers/runc",),
+        30,
+        tags=("seccomp",),
+        cgo=True,
+        debian=("gcc", "libc6-dev", "libseccomp-dev", "pkg-config"),
+    ),
+    Recipe("node", "1", ("./coredns", "./metrics-server", "./volumes"), 150, module="node"),
     _installed("helm", "3.22.0", "helm.sh/helm/v3/cmd/helm", seconds=100),
     _installed("opa", "1.22.0", "github.com/open-policy-agent/opa", seconds=60),
     _installed("versitygw", "1.8.0", "github.com/versity/versitygw/cmd/versitygw", seconds=60),
