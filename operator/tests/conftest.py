@@ -38,7 +38,7 @@ def _violations() -> list[Violation]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `violation` runs for each, `refused_spec` leaves changes out, `violations` is the whole list."""
+    """A test that takes `violation` runs for each; `refused_spec` leaves changes out; `violations` is the list."""
 
     def each(argument: str, chosen: list[Violation]) -> None:
         metafunc.parametrize(argument, chosen, ids=[violation.case.replace(" ", "-") for violation in chosen])

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def api_cluster() -> Cluster:
-    """The profile `api` with controllers (garbage collection, namespaces). Left running: the next run starts at once."""
+    """The profile `api` with controllers (garbage collection, namespaces); left running for the next run."""
     try:
         return up("api", name="operator-tests", options=Options(controllers=True))
     except ClusterError as error:
