@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from memory_runtime.model.errors import InvalidArgument
 
 NAMESPACE_SOMA = uuid.uuid5(uuid.NAMESPACE_DNS, "memory.somatech.dev")
+NAMESPACE_SOMA_COORDINATES = uuid.uuid5(NAMESPACE_SOMA, "coordinates")
+"""The root of ids in the old gRPC service's coordinate collections, so that they never meet a memory's."""
 MAX_COORDINATE_LENGTH = 4096
 _REMEDY = "write finite numbers separated by commas, such as 1,2,3"
 
@@ -54,6 +56,8 @@ def coordinate_from_canonical(text: str) -> Coordinate:
     return tuple(map(float, text.split(",")))
 
 
-def memory_id(tenant: str, namespace: str, memory_type: str, canonical: str) -> uuid.UUID:
+def memory_id(
+    tenant: str, namespace: str, memory_type: str, canonical: str, *, root: uuid.UUID = NAMESPACE_SOMA
+) -> uuid.UUID:
     """uuid5 of tenant, namespace, type and canonical coordinate: storing a coordinate again is an upsert."""
-    return uuid.uuid5(NAMESPACE_SOMA, f"{tenant}\x1f{namespace}\x1f{memory_type}\x1f{canonical}")
+    return uuid.uuid5(root, f"{tenant}\x1f{namespace}\x1f{memory_type}\x1f{canonical}")

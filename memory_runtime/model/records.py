@@ -66,7 +66,10 @@ class StoreItem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryRecord:
-    """One memory as the ledger holds it. Times are epoch seconds; `vector` is None where it was not asked for."""
+    """One memory as the ledger holds it. Times are epoch seconds; `vector` is None where it was not asked for.
+
+    `importance` is the raw r (None: not given, which normalises to 1), `importance_norm` the i fixed at commit.
+    """
 
     id: uuid.UUID
     tenant: str
@@ -74,7 +77,7 @@ class MemoryRecord:
     memory_type: str
     coordinate: Coordinate
     payload: dict[str, Any]
-    importance: float
+    importance: float | None
     importance_norm: float
     normaliser_version: int
     event_time: float

@@ -132,7 +132,7 @@ class SMFSettings(BaseSettings):
         default_factory=dict, description="Exponents of the feature channels; their sum is at most 1."
     )
     hybrid_recall_default: bool = Field(False, description="Whether recall mixes in keyword hits unless told.")
-    hybrid_boost: float = Field(2.0, ge=0.0, le=100.0, description="How much a keyword hit counts in hybrid recall.")
+    hybrid_boost: float = Field(2.0, ge=1.0, le=100.0, description="How much a keyword hit counts in hybrid recall.")
     top_k_max: int = Field(1000, ge=1, le=10_000, description="The largest top_k that a request may ask for.")
 
     max_memory_size: int = Field(0, ge=0, description="The most memories a tenant's namespace may hold; 0 is no cap.")

@@ -1,0 +1,37 @@
+"""The use cases of the memory: store, recall, link, delete, bulk, stats, over the ledger and the exact index.
+
+`build_engine` is the one builder; nothing here is a module-level singleton. May import model, settings, scoring,
+embedding, stores and telemetry.
+"""
+
+from memory_runtime.engine.build import build_engine
+from memory_runtime.engine.engine import MemoryEngine
+from memory_runtime.engine.types import (
+    UNSET,
+    CoordinateHit,
+    GraphPath,
+    Hit,
+    Neighbor,
+    Readiness,
+    RecallRequest,
+    RecallResult,
+    Stats,
+    Suppressed,
+    Unset,
+)
+
+__all__ = [
+    "UNSET",
+    "CoordinateHit",
+    "Hit",
+    "MemoryEngine",
+    "Neighbor",
+    "GraphPath",
+    "Readiness",
+    "RecallRequest",
+    "RecallResult",
+    "Stats",
+    "Suppressed",
+    "Unset",
+    "build_engine",
+]

@@ -1,0 +1,310 @@
+"""The memory engine: every use case, for whatever surface asks. Times are epoch seconds; vectors float32 [dim]."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from memory_runtime.embedding import EmbeddingProvider
+from memory_runtime.engine import graphing, reporting
+from memory_runtime.engine.following import Follower
+from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
+from memory_runtime.engine.recalling import Query, Recaller
+from memory_runtime.engine.starting import open_and_load
+from memory_runtime.engine.types import (
+    CoordinateHit,
+    GraphPath,
+    Neighbor,
+    Readiness,
+    RecallRequest,
+    RecallResult,
+    Stats,
+)
+from memory_runtime.engine.validation import Checked, body_hash, check_item, check_recall
+from memory_runtime.engine.writing import Storekeeper
+from memory_runtime.model.coordinates import Coordinate, make_coordinate
+from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from memory_runtime.model.records import DeleteReceipt, MemoryRecord, Scope, StoreItem, StoreReceipt, Vector
+from memory_runtime.settings import SMFSettings
+from memory_runtime.stores.sqlite import SQLiteLedger, fts, reading
+from memory_runtime.telemetry.metrics import Metrics
+
+MIN_SEQ_WAIT_SECONDS: Final = 2.0
+MAX_RANGE: Final = 10_000
+
+
+class MemoryEngine:
+    """Made by `build_engine`, begun by `start`, ended by `close`. Its methods raise SomaError and nothing else."""
+
+    def __init__(
+        self,
+        settings: SMFSettings,
+        ledger: SQLiteLedger,
+        follower: Follower,
+        provider: EmbeddingProvider,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.follower = follower
+        self.provider = provider
+        self.metrics = metrics
+        self.clock = clock
+        self.notes: tuple[str, ...] = ()
+        self._started = False
+        self._closing = False
+        self._access = AccessLog()
+        self._housekeeper = Housekeeper(ledger, self._access, clock)
+        self._recaller = Recaller(follower, settings)
+        self._storekeeper = Storekeeper(ledger, provider, settings, clock)
+
+    async def start(self) -> None:
+        """Opens and migrates the ledger and fills the index; the event loop goes on answering probes meanwhile.
+
+        Raises SettingsError (exit 2) or Unavailable.
+        """
+        self.notes = await asyncio.to_thread(open_and_load, self.ledger, self.follower, self.provider, self.settings)
+        self._started = True
+        self._housekeeper.start()
+
+    async def close(self) -> None:
+        """Refuses new requests, flushes access counts, finishes queued commits and gives the directory back."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._started:
+            await self._housekeeper.stop()
+        await asyncio.to_thread(self.ledger.close)
+        self.provider.close()
+
+    def reload(self, settings: SMFSettings) -> None:
+        """Takes over settings that `reload_settings` made: only what may change at run time differs."""
+        self.settings = settings
+        self._recaller = Recaller(self.follower, settings)
+        self._storekeeper = Storekeeper(self.ledger, self.provider, settings, self.clock)
+
+    @contextlib.asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        if not self._started or self._closing:
+            state = "stopping" if self._closing else "starting"
+            raise Unavailable(f"the runtime is {state}", remedy="retry in a moment", retry_after=1.0)
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_seconds):
+                yield
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"no answer within {self.settings.request_timeout_seconds:g} s",
+                remedy="retry with the same idempotency key, so that nothing is stored twice",
+            ) from None
+
+    async def store(self, scope: Scope, item: StoreItem, *, idempotency_key: str | None = None) -> StoreReceipt:
+        """Stores one memory durably: an upsert by coordinate, visible to every recall after the receipt.
+
+        Raises InvalidArgument, PayloadTooLarge, Conflict (idempotency key with another body), Unprocessable (the
+        namespace is full), Unavailable, DeadlineExceeded.
+        """
+        return (await self._store(scope, [check_item(scope, item, self.settings)], "store", idempotency_key))[0]
+
+    async def store_bulk(
+        self, scope: Scope, items: Sequence[StoreItem], *, idempotency_key: str | None = None
+    ) -> list[StoreReceipt]:
+        """Stores all items or none, in order. Errors as of `store`, naming `items[3].payload` and the like."""
+        checked = [check_item(scope, item, self.settings, path=f"items[{at}].") for at, item in enumerate(items)]
+        return await self._store(scope, checked, "store_bulk", idempotency_key) if checked else []
+
+    async def _store(
+        self, scope: Scope, checked: Sequence[Checked], operation: str, key: str | None
+    ) -> list[StoreReceipt]:
+        async with self._serving():
+            self._refuse_beyond_cap(scope, len(checked))
+            with self.metrics.storing(scope.namespace, len(checked)):
+                digest = body_hash(checked) if key is not None else ""
+                return await self._storekeeper.store(scope, checked, operation, key, digest)
+
+    def _refuse_beyond_cap(self, scope: Scope, more: int) -> None:
+        cap = self.settings.max_memory_size
+        if cap and self.follower.count(scope) + more > cap:
+            self._storekeeper.refuse_full(cap)
+
+    async def recall(self, scope: Scope, request: RecallRequest) -> RecallResult:
+        """The exact top k by similarity, importance, features and decay.
+
+        Raises InvalidArgument, Unavailable (`min_seq` not reached), DeadlineExceeded.
+        """
+        return (await self._recall(scope, [request], [check_recall(request, self.settings)]))[0]
+
+    async def recall_batch(self, scope: Scope, requests: Sequence[RecallRequest]) -> list[RecallResult]:
+        """`recall` for each request, in order; those that ask alike share one matrix product."""
+        vectors = [check_recall(one, self.settings, path=f"queries[{at}].") for at, one in enumerate(requests)]
+        return await self._recall(scope, requests, vectors) if requests else []
+
+    async def _recall(
+        self, scope: Scope, requests: Sequence[RecallRequest], vectors: Sequence[Vector | None]
+    ) -> list[RecallResult]:
+        async with self._serving():
+            with self.metrics.recalling(len(requests)):
+                await self._reach(max((one.min_seq or 0 for one in requests), default=0))
+                texts = [one.query or "" for one, vector in zip(requests, vectors, strict=True) if vector is None]
+                embedded = iter(await self.provider.embed(texts)) if texts else iter(())
+                now = self.clock()
+                queries = [
+                    Query(one, next(embedded) if vector is None else vector, now)
+                    for one, vector in zip(requests, vectors, strict=True)
+                ]
+                results = await self.ledger.read(lambda connection: self._recaller.answer(connection, scope, queries))
+        self._access.note((hit.record.id for result in results for hit in result.hits), now)
+        return results
+
+    async def _reach(self, min_seq: int) -> None:
+        waited = 0.0
+        while self.follower.applied_seq < min_seq:
+            if waited >= MIN_SEQ_WAIT_SECONDS:
+                raise Unavailable(
+                    f"min_seq: {min_seq} is not reached, the memory is at {self.follower.applied_seq}",
+                    field="min_seq",
+                    remedy="retry, or leave min_seq out to read what is there",
+                    retry_after=1.0,
+                )
+            await asyncio.sleep(0.01)
+            waited += 0.01
+
+    async def get(self, scope: Scope, coordinate: Coordinate, memory_type: str | None = None) -> MemoryRecord:
+        """The newest live memory at the coordinate, of the type if one is named. Raises NotFound."""
+        coordinate = make_coordinate(coordinate)
+        async with self._serving():
+            found = await self.ledger.read(
+                lambda connection: reading.at_coordinate(connection, scope, coordinate, memory_type, self.clock())
+            )
+        if not found:
+            raise NotFound("no memory at this coordinate", field="coord", remedy="check coordinate, type and namespace")
+        return found[0]
+
+    async def delete(self, scope: Scope, coordinate: Coordinate, memory_type: str | None = None) -> DeleteReceipt:
+        """Deletes the memories at the coordinate, of every type unless one is named; invisible once acknowledged.
+
+        Raises Conflict for a memory under a legal hold.
+        """
+        coordinate = make_coordinate(coordinate)
+        async with self._serving():
+            return await self._storekeeper.delete(scope, coordinate, memory_type)
+
+    async def keyword_search(
+        self,
+        scope: Scope,
+        term: str,
+        *,
+        exact: bool = True,
+        case_sensitive: bool = False,
+        top_k: int = 50,
+        memory_type: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+    ) -> list[MemoryRecord]:
+        """Memories that hold the words of `term`: in a row if `exact`, else any of them; best match first."""
+        if not term.strip():
+            raise InvalidArgument("term: is empty", field="term", remedy="send the words to search for")
+        if not 1 <= top_k <= self.settings.top_k_max:
+            bound = self.settings.top_k_max
+            raise InvalidArgument(f"top_k: must be from 1 to {bound}", field="top_k", remedy="ask for fewer")
+        match = fts.phrase(term) if exact else fts.any_word(term)
+        contains = term if exact and case_sensitive else None
+        async with self._serving():
+            return await self.ledger.read(
+                lambda connection: reading.by_words(
+                    connection,
+                    scope,
+                    term,
+                    match,
+                    contains=contains,
+                    limit=top_k,
+                    memory_type=memory_type,
+                    filters=filters,
+                    now=self.clock(),
+                )
+            )
+
+    async def coordinates_in_range(
+        self, scope: Scope, low: Coordinate, high: Coordinate, *, memory_type: str | None = None, limit: int = MAX_RANGE
+    ) -> list[Coordinate]:
+        """The coordinates between `low` and `high` in every dimension, both included, in order."""
+        low, high = make_coordinate(low, field="min"), make_coordinate(high, field="max")
+        if len(low) != len(high):
+            raise InvalidArgument("max: is not as long as min", field="max", remedy="send both with the same length")
+        async with self._serving():
+            return await self.ledger.read(
+                lambda connection: reading.coordinates_between(
+                    connection, scope, low, high, memory_type=memory_type, limit=min(limit, MAX_RANGE), now=self.clock()
+                )
+            )
+
+    async def link(
+        self,
+        scope: Scope,
+        source: Coordinate,
+        target: Coordinate,
+        *,
+        link_type: str = "related",
+        weight: float = 1.0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Links two stored memories and returns the change's seq; again, it is an update. Raises NotFound."""
+        edge = graphing.check_edge(source, target, link_type, weight, metadata)
+        async with self._serving():
+            return await graphing.link(self.ledger, scope, edge, self.clock())
+
+    async def neighbors(
+        self, scope: Scope, coordinate: Coordinate, *, link_type: str | None = None, hops: int = 1, limit: int = 10
+    ) -> list[Neighbor]:
+        """The coordinates reached over outgoing edges within `hops`, nearest first, then by falling weight."""
+        async with self._serving():
+            return await graphing.neighbors(self.ledger, scope, coordinate, link_type, hops, limit)
+
+    async def shortest_path(
+        self, scope: Scope, start: Coordinate, goal: Coordinate, *, link_type: str | None = None, max_length: int = 10
+    ) -> GraphPath:
+        """The path with the fewest edges, at most `max_length`; `found` says whether there is one."""
+        async with self._serving():
+            return await graphing.shortest_path(self.ledger, scope, start, goal, link_type, max_length)
+
+    async def coordinate_store(
+        self, scope: Scope, coordinate: Coordinate, payload: Mapping[str, Any], memory_type: str = "memories"
+    ) -> StoreReceipt:
+        """The old gRPC Store: the coordinate is the vector, the type its collection; a zero coordinate is allowed."""
+        item = StoreItem(make_coordinate(coordinate), payload, memory_type)
+        checked = check_item(scope, item, self.settings)
+        async with self._serving():
+            return await self._storekeeper.store_coordinate(scope, checked)
+
+    async def coordinate_recall(
+        self, scope: Scope, coordinate: Coordinate, *, top_k: int = 5, memory_type: str = "memories"
+    ) -> list[CoordinateHit]:
+        """The old gRPC Recall: the nearest coordinates of that length in the collection, by cosine."""
+        coordinate = make_coordinate(coordinate)
+        if not 1 <= top_k <= self.settings.top_k_max:
+            bound = self.settings.top_k_max
+            raise InvalidArgument(f"top_k: must be from 1 to {bound}", field="top_k", remedy="ask for fewer")
+        async with self._serving():
+            return await self.ledger.read(
+                lambda connection: reporting.coordinate_hits(
+                    connection, self.follower.coordinates.search(scope, memory_type, coordinate, top_k)
+                )
+            )
+
+    async def coordinate_delete(
+        self, scope: Scope, coordinate: Coordinate, *, memory_type: str | None = None
+    ) -> DeleteReceipt:
+        """The old gRPC Delete: from the collection, or from every collection of the scope where none is named."""
+        coordinate = make_coordinate(coordinate)
+        async with self._serving():
+            return await self._storekeeper.delete_coordinate(scope, coordinate, memory_type)
+
+    async def stats(self, scope: Scope | None = None) -> Stats:
+        """Counts from memory: it answers while the ledger is away, marked `stale`."""
+        return reporting.stats(self, scope)
+
+    async def ready(self) -> Readiness:
+        """Whether requests can be served, and if not, why."""
+        return reporting.readiness(self, started=self._started, closing=self._closing)

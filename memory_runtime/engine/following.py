@@ -1,0 +1,190 @@
+"""Keeps what is in memory equal to the ledger: index, counts, coordinate collections, sequence."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from memory_runtime.engine.collections import CoordinateCollections
+from memory_runtime.model.records import Scope
+from memory_runtime.scoring import ExactIndex, Partition, Profile, RowBatch, ScoringParams
+from memory_runtime.settings import SMFSettings
+from memory_runtime.stores.contracts import Applied, Collection, Delete, Link, Put, Rows
+
+log = logging.getLogger(__name__)
+
+CountKey = tuple[str, str, str, int]
+
+
+class Codes:
+    """Small integers for names, in order of first sight; the index knows tenants, namespaces and types by them."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._codes = {name: code for code, name in enumerate(names)}
+
+    def code(self, name: str) -> int:
+        """The name's code, a new one at first sight. Only the one follower thread calls this."""
+        return self._codes.setdefault(name, len(self._codes))
+
+    def known(self, name: str) -> int | None:
+        """The name's code, or None: then no row has it."""
+        return self._codes.get(name)
+
+
+def scoring_params(settings: SMFSettings, types: Codes) -> ScoringParams:
+    """The formula's parameters as the settings say."""
+    names = tuple(sorted(settings.feature_weights))
+    weights = tuple(settings.feature_weights[name] for name in names)
+
+    def profile(half_life: float | None) -> Profile:
+        return Profile(settings.importance_exponent, settings.similarity_exponent, half_life, weights)
+
+    by_type = {types.code(name): profile(half_life) for name, half_life in settings.half_life_by_type.items()}
+    return ScoringParams(default=profile(settings.half_life), by_type=by_type, feature_names=names)
+
+
+class Follower:
+    """Applies durable changes in order of seq, on the ledger's writer thread; readers come from any thread."""
+
+    def __init__(self, settings: SMFSettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tenants, self._namespaces = Codes(), Codes()
+        self._types = Codes(sorted(settings.half_life_by_type))
+        self.params = scoring_params(settings, self._types)
+        self.index = ExactIndex(settings.vector_dim, self.params, clock)
+        self.coordinates = CoordinateCollections()
+        self.counts: Counter[CountKey] = Counter()
+        self.applied_seq = 0
+        self.in_step = True
+        self.loaded_rows = 0
+        self.load_seconds = 0.0
+        self._lock = threading.Lock()
+
+    def rebuild(
+        self,
+        rows: Iterable[Rows],
+        coordinates: Iterable[tuple[bytes, str, str, str, str]],
+        counts: Mapping[CountKey, int],
+        seq: int,
+    ) -> None:
+        """Fills the empty index from a scan that saw everything up to `seq`."""
+        start = time.monotonic()
+        for run in rows:
+            self.index.upsert(self._batch(run))
+            self.loaded_rows += len(run.ids)
+        for identity, tenant, namespace, memory_type, text in coordinates:
+            self.coordinates.put(identity, tenant, namespace, memory_type, text)
+        self.counts = Counter(dict(counts))
+        self.applied_seq = seq
+        self.load_seconds = time.monotonic() - start
+        log.info("index built: %d rows in %.2f s", self.loaded_rows, self.load_seconds)
+
+    def _batch(self, run: Rows) -> RowBatch:
+        return self.index.batch(
+            np.frombuffer(b"".join(run.ids), ">u8").astype(np.uint64).reshape(-1, 2),
+            run.vectors,
+            tenant=_coded(run.tenants, self._tenants),
+            namespace=_coded(run.namespaces, self._namespaces),
+            memory_type=_coded(run.memory_types, self._types),
+            importance=np.array(run.importance),
+            event_time=np.array(run.event_time),
+            expires_at=np.array(run.expires_at),
+            features=self._feature_columns([json.loads(text) if text else None for text in run.features])
+            if self.params.feature_names
+            else None,
+        )
+
+    def _feature_columns(
+        self, features: Sequence[Mapping[str, float] | None]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        return np.array(
+            [[(one or {}).get(name, 1.0) for name in self.params.feature_names] for one in features], dtype=float
+        )
+
+    def apply(self, changes: Sequence[Applied]) -> None:
+        """The ledger's observer. An error leaves `in_step` False: readiness says so, and a restart rebuilds."""
+        with self._lock:
+            try:
+                self._apply(changes)
+            except BaseException:
+                self.in_step = False
+                raise
+            self.applied_seq = changes[-1].receipt.seq
+
+    def _apply(self, changes: Sequence[Applied]) -> None:
+        newest: dict[bytes, Applied] = {}
+        for change in changes:
+            if isinstance(change.write, Link):
+                continue
+            newest[change.receipt.id.bytes] = change
+            self._count(change)
+        puts = [one for one in newest.values() if isinstance(one.write, Put)]
+        self._upsert(
+            [one for one in puts if isinstance(one.write, Put) and one.write.collection is Collection.MEMORIES]
+        )
+        for one in puts:
+            if isinstance(one.write, Put) and one.write.collection is Collection.COORDINATES:
+                put = one.write
+                self.coordinates.put(
+                    put.id.bytes, put.scope.tenant, put.scope.namespace, put.memory_type, put.coordinate
+                )
+        gone = [identity for identity, one in newest.items() if isinstance(one.write, Delete)]
+        if gone:
+            self.index.delete(gone)
+            self.coordinates.delete(gone)
+
+    def _count(self, change: Applied) -> None:
+        write = change.write
+        if isinstance(write, Put) and change.receipt.created:
+            self.counts[(write.scope.tenant, write.scope.namespace, write.memory_type, int(write.collection))] += 1
+        elif isinstance(write, Delete):
+            self.counts[(write.scope.tenant, write.scope.namespace, write.memory_type, int(write.collection))] -= 1
+
+    def _upsert(self, changes: Sequence[Applied]) -> None:
+        puts = [change.write for change in changes if isinstance(change.write, Put) and change.write.vector is not None]
+        if not puts:
+            return
+        self.index.upsert(
+            self.index.batch(
+                [put.id for put in puts],
+                np.stack([put.vector for put in puts if put.vector is not None]),
+                tenant=np.array([self._tenants.code(put.scope.tenant) for put in puts]),
+                namespace=np.array([self._namespaces.code(put.scope.namespace) for put in puts]),
+                memory_type=np.array([self._types.code(put.memory_type) for put in puts]),
+                importance=np.array([change.importance_norm for change in changes]),
+                event_time=np.array([put.event_time for put in puts]),
+                expires_at=np.array([math.inf if put.expires_at is None else put.expires_at for put in puts]),
+                features=self._feature_columns([put.features for put in puts]) if self.params.feature_names else None,
+            )
+        )
+
+    def partition(self, scope: Scope) -> Partition | None:
+        """The scope's codes; None where it holds nothing."""
+        tenant, namespace = self._tenants.known(scope.tenant), self._namespaces.known(scope.namespace)
+        return None if tenant is None or namespace is None else Partition(tenant, namespace)
+
+    def type_code(self, memory_type: str) -> int | None:
+        """The type's code; None where no memory has it."""
+        return self._types.known(memory_type)
+
+    def count(self, scope: Scope) -> int:
+        """Live memories of the scope."""
+        counts = dict(self.counts)
+        return sum(
+            n
+            for (tenant, namespace, _, kind), n in counts.items()
+            if (tenant, namespace, kind) == (scope.tenant, scope.namespace, 0)
+        )
+
+
+def _coded(names: Sequence[str], codes: Codes) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    distinct = {name: codes.code(name) for name in set(names)}
+    return np.fromiter((distinct[name] for name in names), np.int64, len(names))

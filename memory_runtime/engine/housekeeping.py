@@ -1,0 +1,131 @@
+"""What is done beside requests: access counts flushed in batches, expired memories deleted, old rows trimmed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from memory_runtime.model.errors import SomaError
+from memory_runtime.model.records import Scope
+from memory_runtime.stores.contracts import Delete, Unit
+from memory_runtime.stores.sqlite import SQLiteLedger
+from memory_runtime.stores.sqlite.writing import Transaction
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS: Final = 5.0
+SWEEP_EVERY: Final = 12
+EXPIRE_BATCH: Final = 500
+KEEP_IDEMPOTENCY_SECONDS: Final = 7 * 86400.0
+KEEP_OUTBOX_ROWS: Final = 100_000
+
+
+class AccessLog:
+    """Counts recalls in memory; `take` empties it. A crash loses at most what was counted since the last flush."""
+
+    def __init__(self) -> None:
+        self._counts: dict[bytes, int] = {}
+        self._times: dict[bytes, float] = {}
+
+    def note(self, ids: Iterable[uuid.UUID], at: float) -> None:
+        """One access of each id. Called on the event loop only."""
+        for one in ids:
+            key = one.bytes
+            self._counts[key] = self._counts.get(key, 0) + 1
+            self._times[key] = at
+
+    def take(self) -> list[tuple[int, float, bytes]]:
+        """(count, last time, id) of everything noted since the last call."""
+        taken = [(count, self._times[key], key) for key, count in self._counts.items()]
+        self._counts.clear()
+        self._times.clear()
+        return taken
+
+
+class Housekeeper:
+    """One task of the engine; an error is logged and the next round tries again."""
+
+    def __init__(self, ledger: SQLiteLedger, access: AccessLog, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._access = access
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins the rounds."""
+        self._task = asyncio.create_task(self._rounds(), name="housekeeping")
+
+    async def stop(self) -> None:
+        """Ends the rounds and flushes what was counted."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        with contextlib.suppress(SomaError):
+            await self.flush_access()
+
+    async def _rounds(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            turn += 1
+            try:
+                await self.flush_access()
+                if turn % SWEEP_EVERY == 0:
+                    await self.expire()
+                    await self.trim()
+            except SomaError as error:
+                log.warning("housekeeping was put off: %s", error)
+
+    async def flush_access(self) -> int:
+        """Adds the noted accesses to the records, in one commit. Returns how many memories they were of."""
+        taken = self._access.take()
+        if taken:
+            await self._ledger.transact(lambda transaction: _add_accesses(transaction, taken))
+        return len(taken)
+
+    async def expire(self) -> int:
+        """Deletes what had expired, but for pinned and held memories; returns how many."""
+        now, deleted = self._clock(), 0
+        while True:
+            found = await self._ledger.read(
+                lambda connection: connection.execute(
+                    "SELECT id, tenant, namespace, memory_type FROM memories WHERE deleted = 0 AND expires_at IS NOT NULL"
+                    " AND expires_at <= ? AND pinned = 0 AND hold = 0 LIMIT ?",
+                    (now, EXPIRE_BATCH),
+                ).fetchall()
+            )
+            writes = [
+                Delete(uuid.UUID(bytes=row[0]), Scope(row[1], row[2]), row[3], at=now, expired_before=now)
+                for row in found
+            ]
+            if writes:
+                await self._ledger.commit(Unit(writes))
+                deleted += len(writes)
+            if len(writes) < EXPIRE_BATCH:
+                return deleted
+
+    async def trim(self) -> None:
+        """Forgets idempotency rows after a week and changes that every sink has passed, beyond the last 100,000."""
+        before = self._clock() - KEEP_IDEMPOTENCY_SECONDS
+        head = self._ledger.head_seq
+
+        def run(transaction: Transaction) -> None:
+            connection = transaction.connection
+            connection.execute("DELETE FROM idempotency WHERE at < ?", (before,))
+            behind = connection.execute("SELECT coalesce(min(seq), ?) FROM sinks", (head,)).fetchone()[0]
+            connection.execute("DELETE FROM outbox WHERE seq <= ?", (min(behind, head - KEEP_OUTBOX_ROWS),))
+
+        await self._ledger.transact(run)
+
+
+def _add_accesses(transaction: Transaction, taken: list[tuple[int, float, bytes]]) -> None:
+    transaction.connection.executemany(
+        "UPDATE memories SET access_count = access_count + ?, access_time = max(access_time, ?)"
+        " WHERE id = ? AND deleted = 0",
+        taken,
+    )

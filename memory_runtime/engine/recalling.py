@@ -1,0 +1,218 @@
+"""How an answer is made: allowed ids, exact search, keyword boost, payloads. Runs on a reader's thread, in one go."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memory_runtime.engine.following import Follower
+from memory_runtime.engine.types import Hit, RecallRequest, RecallResult, Suppressed
+from memory_runtime.model.errors import NotFound
+from memory_runtime.model.records import MemoryRecord, Scope, Vector
+from memory_runtime.scoring import Partition, ScoredRow
+from memory_runtime.settings import SMFSettings
+from memory_runtime.stores.sqlite import fts, reading
+
+MAX_LEXICAL = 10_000
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """A recall request with its unit vector and the moment that it is answered for."""
+
+    request: RecallRequest
+    vector: Vector
+    now: float
+
+    @property
+    def at(self) -> float:
+        """The T of the formula."""
+        return self.now if self.request.as_of is None else self.request.as_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    row: ScoredRow
+    score: float
+    log2_score: float
+    lexical: bool
+
+
+class Recaller:
+    """Answers queries of one engine."""
+
+    def __init__(self, follower: Follower, settings: SMFSettings) -> None:
+        self._follower = follower
+        self._settings = settings
+
+    def answer(self, connection: sqlite3.Connection, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
+        """One result for each query, in order; queries that ask alike are searched together in one product."""
+        seq = self._follower.applied_seq
+        partition = self._follower.partition(scope)
+        groups: dict[object, list[int]] = {}
+        for position, query in enumerate(queries):
+            groups.setdefault(_alike(query, position), []).append(position)
+        results: list[RecallResult | None] = [None] * len(queries)
+        for positions in groups.values():
+            members = [queries[position] for position in positions]
+            hits = self._group(connection, scope, partition, members)
+            for position, query, found in zip(positions, members, hits, strict=True):
+                suppressed = self._suppressed(connection, scope, partition, query, found)
+                results[position] = RecallResult(found, seq, query.at, "exact", suppressed)
+        return [result for result in results if result is not None]
+
+    def _group(
+        self, connection: sqlite3.Connection, scope: Scope, partition: Partition | None, queries: Sequence[Query]
+    ) -> list[tuple[Hit, ...]]:
+        """Hits of queries that share everything but their vector and text. Retries where a hit was just deleted."""
+        for attempt in range(_ATTEMPTS):
+            candidates = self._candidates(connection, scope, partition, queries)
+            wanted = list({one.row.id for found in candidates for one in found})
+            records = reading.by_ids(connection, wanted)
+            if len(records) == len(wanted) or attempt == _ATTEMPTS - 1:
+                break
+        return [
+            tuple(self._hit(query, one, records[one.row.id]) for one in found if one.row.id in records)
+            for query, found in zip(queries, candidates, strict=True)
+        ]
+
+    def _candidates(
+        self, connection: sqlite3.Connection, scope: Scope, partition: Partition | None, queries: Sequence[Query]
+    ) -> list[list[_Candidate]]:
+        request = queries[0].request
+        types = self._types(request)
+        if partition is None or types == []:
+            return [[] for _ in queries]
+        only = None
+        if request.filters:
+            only = reading.allowed_ids(
+                connection, scope, request.filters, memory_type=request.memory_type, now=queries[0].now
+            )
+        found = self._search(partition, types, queries, only)
+        plain = [[_Candidate(row, row.score, row.log2_score, lexical=False) for row in rows] for rows in found]
+        if not self._hybrid(request):
+            return plain
+        return [
+            self._boosted(connection, scope, partition, types, query, one)
+            for query, one in zip(queries, plain, strict=True)
+        ]
+
+    def _types(self, request: RecallRequest) -> list[int] | None:
+        if request.memory_type is None:
+            return None
+        code = self._follower.type_code(request.memory_type)
+        return [] if code is None else [code]
+
+    def _hybrid(self, request: RecallRequest) -> bool:
+        wanted = self._settings.hybrid_recall_default if request.hybrid is None else request.hybrid
+        return wanted and (request.query is not None or bool(request.terms))
+
+    def _search(
+        self, partition: Partition, types: list[int] | None, queries: Sequence[Query], only: Sequence[bytes] | None
+    ) -> list[list[ScoredRow]]:
+        if only is not None and not only:
+            return [[] for _ in queries]
+        first = queries[0]
+        return self._follower.index.search(
+            np.stack([query.vector for query in queries]),
+            top_k=first.request.top_k,
+            partition=partition,
+            types=types,
+            now=first.now,
+            as_of=first.request.as_of,
+            half_life=first.request.half_life,
+            only=only,
+        )
+
+    def _boosted(
+        self,
+        connection: sqlite3.Connection,
+        scope: Scope,
+        partition: Partition,
+        types: list[int] | None,
+        query: Query,
+        plain: Sequence[_Candidate],
+    ) -> list[_Candidate]:
+        """The exact top k of the boosted score: it lies within the plain top k and the top k of the keyword matches."""
+        request = query.request
+        match = fts.any_word(" ".join(request.terms) if request.terms else request.query or "")
+        if match is None:
+            return list(plain)
+        matched = fts.search_text(
+            connection,
+            scope,
+            match,
+            limit=MAX_LEXICAL,
+            now=query.now,
+            memory_type=request.memory_type,
+            filters=request.filters,
+        )
+        boost = self._settings.hybrid_boost if request.boost is None else request.boost
+        best = {one.row.id: one for one in plain}
+        for row in self._search(partition, types, [query], [hit.id for hit in matched])[0]:
+            best[row.id] = _Candidate(row, row.score * boost, row.log2_score + math.log2(boost), lexical=True)
+        ranked = sorted(best.values(), key=lambda one: (-one.log2_score, one.row.id))
+        return ranked[: request.top_k]
+
+    def _hit(self, query: Query, one: _Candidate, record: MemoryRecord) -> Hit:
+        explanation = None
+        if query.request.explain:
+            try:
+                explanation = self._follower.index.explain(
+                    one.row.id,
+                    query.vector,
+                    now=query.now,
+                    as_of=query.request.as_of,
+                    half_life=query.request.half_life,
+                )
+            except NotFound:
+                # deleted between the search and now: the answer is of the moment of the search
+                explanation = None
+        return Hit(record, one.score, one.log2_score, explanation, one.lexical)
+
+    def _suppressed(
+        self,
+        connection: sqlite3.Connection,
+        scope: Scope,
+        partition: Partition | None,
+        query: Query,
+        hits: Sequence[Hit],
+    ) -> tuple[Suppressed, ...]:
+        if not query.request.explain or partition is None or query.request.half_life is None:
+            return ()
+        undecayed = Query(_without_decay(query.request), query.vector, query.now)
+        answered = {hit.record.id.bytes for hit in hits}
+        (found,) = self._candidates(connection, scope, partition, [undecayed])
+        missed = [one.row for one in found if one.row.id not in answered]
+        records = reading.by_ids(connection, [row.id for row in missed])
+        return tuple(
+            Suppressed(uuid.UUID(bytes=row.id), records[row.id].coordinate, row.score)
+            for row in missed
+            if row.id in records
+        )
+
+
+def _without_decay(request: RecallRequest) -> RecallRequest:
+    return RecallRequest(
+        query=request.query,
+        vector=request.vector,
+        top_k=request.top_k,
+        memory_type=request.memory_type,
+        filters=request.filters,
+        half_life=None,
+        as_of=request.as_of,
+        hybrid=False,
+    )
+
+
+def _alike(query: Query, position: int) -> object:
+    request = query.request
+    if request.filters:
+        return position
+    return (request.top_k, request.memory_type, request.half_life, request.as_of, request.explain, request.hybrid)

@@ -1,0 +1,79 @@
+"""What the engine says of itself: statistics and readiness, from memory alone: they answer when nothing else does."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from memory_runtime.engine.types import CoordinateHit, Readiness, Stats
+from memory_runtime.model.records import Scope
+from memory_runtime.stores.contracts import Collection
+from memory_runtime.stores.sqlite import reading
+
+if TYPE_CHECKING:
+    from memory_runtime.engine.engine import MemoryEngine
+
+
+def stats(engine: MemoryEngine, scope: Scope | None) -> Stats:
+    """The counts of a scope, or of everything."""
+    by_type: Counter[str] = Counter()
+    namespaces: Counter[str] = Counter()
+    coordinates = 0
+    for (tenant, namespace, memory_type, kind), count in dict(engine.follower.counts).items():
+        if count == 0 or (scope is not None and (tenant, namespace) != (scope.tenant, scope.namespace)):
+            continue
+        if kind == Collection.COORDINATES:
+            coordinates += count
+        else:
+            by_type[memory_type] += count
+            namespaces[namespace] += count
+    total = sum(by_type.values())
+    return Stats(
+        total_memories=total,
+        by_type=dict(by_type),
+        namespaces=dict(namespaces),
+        coordinates=coordinates,
+        vector_count=len(engine.follower.index) if scope is None else total,
+        vector_dim=engine.settings.vector_dim,
+        embedding_provider=engine.provider.name,
+        model_revision=engine.provider.revision,
+        head_seq=engine.ledger.head_seq,
+        applied_seq=engine.follower.applied_seq,
+        half_life=engine.settings.half_life,
+        mode=engine.settings.mode,
+        stale=not (engine.ledger.healthy and engine.follower.in_step),
+        notes=engine.notes,
+    )
+
+
+def readiness(engine: MemoryEngine, *, started: bool, closing: bool) -> Readiness:
+    """Ready when started, the ledger whole, and the index in step with it."""
+    ledger = started and engine.ledger.healthy
+    index = started and engine.follower.in_step and engine.follower.applied_seq >= engine.ledger.head_seq
+    reasons = []
+    if closing:
+        reasons.append("stopping")
+    if not started:
+        reasons.append("starting: the index is being built")
+    elif not ledger:
+        reasons.append("the ledger is damaged: restore it from a backup")
+    elif not index:
+        reasons.append("the index is behind the ledger: restart to rebuild it")
+    return Readiness(
+        ready=not reasons,
+        started=started,
+        ledger=ledger,
+        index=index,
+        embedding=True,
+        applied_seq=engine.follower.applied_seq,
+        head_seq=engine.ledger.head_seq,
+        reasons=tuple(reasons),
+    )
+
+
+def coordinate_hits(connection: sqlite3.Connection, found: Sequence[tuple[bytes, float]]) -> list[CoordinateHit]:
+    """The records behind a search of the coordinate collections, in its order."""
+    records = reading.by_ids(connection, [identity for identity, _ in found])
+    return [CoordinateHit(records[identity], cosine) for identity, cosine in found if identity in records]

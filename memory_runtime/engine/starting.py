@@ -1,0 +1,69 @@
+"""The start: open the ledger, check that its vectors are of this embedding's space, and fill the index. Blocking."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from memory_runtime.embedding import EmbeddingProvider
+from memory_runtime.engine.following import Follower
+from memory_runtime.engine.writing import EMBEDDING_FACT
+from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.stores.sqlite import SQLiteLedger, reading
+
+DIMENSION_FACT: Final = "vector_dim"
+
+
+def open_and_load(
+    ledger: SQLiteLedger, follower: Follower, provider: EmbeddingProvider, settings: SMFSettings
+) -> tuple[str, ...]:
+    """Leaves ledger and index ready, and returns what the user should hear about.
+
+    Raises SettingsError where the settings contradict the ledger, Unavailable where it is damaged.
+    """
+    ledger.open()
+    facts = ledger.read_now(reading.facts)
+    _check_dimension(facts, settings)
+    _check_revision(facts, provider)
+    follower.rebuild(
+        ledger.scan(settings.vector_dim),
+        ledger.read_now(reading.coordinate_rows),
+        ledger.read_now(reading.counts),
+        ledger.head_seq,
+    )
+    if DIMENSION_FACT not in facts:
+        ledger.write_now(
+            lambda transaction: _remember(transaction.connection, DIMENSION_FACT, str(settings.vector_dim))
+        )
+    return _notes(settings)
+
+
+def _check_dimension(facts: dict[str, str], settings: SMFSettings) -> None:
+    kept = facts.get(DIMENSION_FACT)
+    if kept is not None and kept != str(settings.vector_dim):
+        raise SettingsError(
+            f"vector_dim: this memory holds vectors of {kept} numbers, the settings say {settings.vector_dim}",
+            setting="vector_dim",
+            remedy=f"set SOMA_VECTOR_DIM={kept}, or another SOMA_DATA_DIR for a new memory",
+        )
+
+
+def _check_revision(facts: dict[str, str], provider: EmbeddingProvider) -> None:
+    kept = facts.get(EMBEDDING_FACT)
+    if kept is not None and provider.name != "client" and kept != provider.revision:
+        raise SettingsError(
+            f"embedding_provider: this memory was embedded by {kept}, this process would use {provider.revision}",
+            setting="embedding_provider",
+            remedy="restore that model (SOMA_MODEL_DIR, SOMA_EMBEDDING_PROVIDER), or set another SOMA_DATA_DIR",
+        )
+
+
+def _remember(connection: sqlite3.Connection, key: str, value: str) -> None:
+    connection.execute("INSERT OR IGNORE INTO facts (key, value) VALUES (?, ?)", (key, value))
+
+
+def _notes(settings: SMFSettings) -> tuple[str, ...]:
+    unused = ("retention_ttl", "retention_max_rows", "retention_max_bytes")
+    return tuple(
+        f"{name} has no effect in this version: nothing is forgotten" for name in unused if getattr(settings, name)
+    )

@@ -1,0 +1,140 @@
+"""What callers of the engine send and get: requests, hits, explanations' place, statistics, readiness."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from memory_runtime.model.coordinates import Coordinate
+from memory_runtime.model.records import Edge, MemoryRecord, Vector
+from memory_runtime.scoring import UNSET, Explanation, Unset
+from memory_runtime.stores.contracts import Neighbor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecallRequest:
+    """What to recall. Exactly one of `query` (text) and `vector` (float32 [dim]) is given.
+
+    `half_life` in seconds replaces the configured one for this request (None: no decay; UNSET: as configured);
+    `as_of` in epoch seconds answers as the memory was then; `min_seq` is the sequence that the answer must include;
+    `filters` are equalities on payload fields, applied before the top_k; `hybrid` None takes the configured default;
+    hybrid recall multiplies the score of memories that hold any word of `terms` (None: of `query`) by `boost` (≥ 1).
+    """
+
+    query: str | None = None
+    vector: Vector | None = None
+    top_k: int = 5
+    memory_type: str | None = None
+    filters: Mapping[str, Any] | None = None
+    half_life: float | Unset | None = UNSET
+    as_of: float | None = None
+    min_seq: int | None = None
+    explain: bool = False
+    hybrid: bool | None = None
+    terms: tuple[str, ...] | None = None
+    boost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One recalled memory; `score` is in [0, 1] (times the boost of a hybrid hit), `log2_score` never underflows."""
+
+    record: MemoryRecord
+    score: float
+    log2_score: float
+    explanation: Explanation | None = None
+    lexical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """A memory that would have been among the answers without decay, and was not because of its age."""
+
+    id: uuid.UUID
+    coordinate: Coordinate
+    score_without_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecallResult:
+    """The answer: hits in falling score, the sequence that it includes, and the moment it was computed for.
+
+    `suppressed` is filled only with `explain` and a half-life in force.
+    """
+
+    hits: tuple[Hit, ...]
+    seq: int
+    as_of: float
+    route: Literal["exact", "approximate"] = "exact"
+    suppressed: tuple[Suppressed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinateHit:
+    """One answer of the old service's Recall: the similarity is the cosine between coordinates."""
+
+    record: MemoryRecord
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPath:
+    """The shortest path between two coordinates, both included; empty and not `found` where there is none."""
+
+    coordinates: tuple[Coordinate, ...]
+    edges: tuple[Edge, ...]
+    found: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts of live memories in a scope (of all, where none was named), and how the engine is made.
+
+    `stale` says that the ledger is away and the counts are the last known ones.
+    """
+
+    total_memories: int
+    by_type: dict[str, int]
+    namespaces: dict[str, int]
+    coordinates: int
+    vector_count: int
+    vector_dim: int
+    embedding_provider: str
+    model_revision: str
+    head_seq: int
+    applied_seq: int
+    half_life: float | None
+    mode: str
+    stale: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests can be served, part by part; `reasons` says why not, and what to do."""
+
+    ready: bool
+    started: bool
+    ledger: bool
+    index: bool
+    embedding: bool
+    applied_seq: int
+    head_seq: int
+    reasons: tuple[str, ...] = field(default=())
+
+
+__all__ = [
+    "UNSET",
+    "CoordinateHit",
+    "Hit",
+    "Neighbor",
+    "GraphPath",
+    "Readiness",
+    "RecallRequest",
+    "RecallResult",
+    "Stats",
+    "Suppressed",
+    "Unset",
+]

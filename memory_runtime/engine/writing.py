@@ -1,0 +1,175 @@
+"""From a checked request to a durable change: embed outside of the transaction, commit, acknowledge."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+
+from memory_runtime.embedding import EmbeddingProvider, payload_text
+from memory_runtime.engine.validation import Checked
+from memory_runtime.model.coordinates import NAMESPACE_SOMA_COORDINATES, Coordinate, canonical_coordinate, memory_id
+from memory_runtime.model.errors import InvalidArgument, Unprocessable
+from memory_runtime.model.records import DeleteReceipt, Scope, StoreReceipt, Vector
+from memory_runtime.settings import SMFSettings
+from memory_runtime.stores.contracts import (
+    AuditEntry,
+    Collection,
+    Committed,
+    Delete,
+    IdempotencyKey,
+    Put,
+    Unit,
+)
+from memory_runtime.stores.sqlite import SQLiteLedger, reading
+from memory_runtime.stores.sqlite.writing import Transaction, find_reply
+
+CLIENT_REVISION = "client"
+EMBEDDING_FACT = "embedding_revision"
+MAX_KEY_LENGTH = 512
+
+
+class Storekeeper:
+    """Writes of one engine."""
+
+    def __init__(
+        self, ledger: SQLiteLedger, provider: EmbeddingProvider, settings: SMFSettings, clock: Callable[[], float]
+    ) -> None:
+        self._ledger = ledger
+        self._provider = provider
+        self._settings = settings
+        self._clock = clock
+        self._revision_known = False
+
+    @staticmethod
+    def refuse_full(cap: int) -> None:
+        """Raises the refusal of a namespace that has reached its cap."""
+        raise Unprocessable(
+            f"the namespace holds its cap of {cap} memories",
+            field="namespace",
+            remedy="delete memories, or raise SOMA_MAX_MEMORY_SIZE",
+        )
+
+    async def store(
+        self, scope: Scope, checked: Sequence[Checked], operation: str, key: str | None, digest: str
+    ) -> list[StoreReceipt]:
+        """Commits all of them in one unit."""
+        guard = None
+        if key is not None:
+            guard = self._guard(scope, operation, key, digest)
+            # asked before the embedding, so that a retry costs no model; the commit asks again
+            known = await self._ledger.read(lambda connection: find_reply(connection, guard))
+            if known is not None:
+                return _receipts(Committed(known, replayed=True))
+        vectors, revisions = await self._vectors(checked)
+        now = self._clock()
+        writes = [
+            self._put(scope, one, vector, revision, now)
+            for one, vector, revision in zip(checked, vectors, revisions, strict=True)
+        ]
+        return _receipts(await self._ledger.commit(Unit(writes, guard)))
+
+    def _guard(self, scope: Scope, operation: str, key: str, digest: str) -> IdempotencyKey:
+        if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+            raise InvalidArgument(
+                f"idempotency_key: must be 1 to {MAX_KEY_LENGTH} printable characters",
+                field="idempotency_key",
+                remedy="send a UUID",
+            )
+        return IdempotencyKey(scope, operation, key, digest, self._clock())
+
+    async def _vectors(self, checked: Sequence[Checked]) -> tuple[list[Vector], list[str]]:
+        texts = [payload_text(one.item.payload) for one in checked if one.vector is None]
+        embedded = iter(await self._provider.embed(texts)) if texts else iter(())
+        if texts and not self._revision_known:
+            await self._ledger.transact(self._remember_revision)
+            self._revision_known = True
+        vectors = [next(embedded) if one.vector is None else one.vector for one in checked]
+        revisions = [self._provider.revision if one.vector is None else CLIENT_REVISION for one in checked]
+        return vectors, revisions
+
+    def _remember_revision(self, transaction: Transaction) -> None:
+        transaction.connection.execute(
+            "INSERT OR IGNORE INTO facts (key, value) VALUES (?, ?)", (EMBEDDING_FACT, self._provider.revision)
+        )
+
+    def _put(self, scope: Scope, checked: Checked, vector: Vector | None, revision: str, now: float) -> Put:
+        item = checked.item
+        kept = item.pinned or item.ttl is None
+        return Put(
+            id=checked.id,
+            scope=scope,
+            memory_type=item.memory_type,
+            coordinate=checked.coordinate,
+            payload=checked.payload,
+            search_text=payload_text(item.payload),
+            event_time=now if item.timestamp is None else float(item.timestamp),
+            ingest_time=now,
+            importance=None if item.importance is None else float(item.importance),
+            features={name: float(value) for name, value in (item.features or {}).items()},
+            vector=vector,
+            model_revision=revision,
+            pinned=item.pinned,
+            hold=item.hold,
+            expires_at=None if kept or item.ttl is None else now + item.ttl,
+        )
+
+    async def store_coordinate(self, scope: Scope, checked: Checked) -> StoreReceipt:
+        """One row of a coordinate collection: no vector, no words."""
+        now = self._clock()
+        identity = _coordinate_id(scope, checked.item.memory_type, checked.coordinate)
+        write = Put(
+            id=identity,
+            scope=scope,
+            memory_type=checked.item.memory_type,
+            coordinate=checked.coordinate,
+            payload=checked.payload,
+            search_text="",
+            event_time=now,
+            ingest_time=now,
+            collection=Collection.COORDINATES,
+        )
+        return _receipts(await self._ledger.commit(Unit([write])))[0]
+
+    async def delete(self, scope: Scope, coordinate: Coordinate, memory_type: str | None) -> DeleteReceipt:
+        """Deletes what is at the coordinate, in one unit, with a line in the audit chain."""
+        text = canonical_coordinate(coordinate)
+        types = (
+            [memory_type] if memory_type is not None else await self._types_at(scope, coordinate, Collection.MEMORIES)
+        )
+        ids = {one: memory_id(scope.tenant, scope.namespace, one, text) for one in types or ["episodic"]}
+        now = self._clock()
+        writes = [Delete(identity, scope, one, at=now) for one, identity in ids.items()]
+        return await self._commit_deletes(scope, text, writes)
+
+    async def delete_coordinate(self, scope: Scope, coordinate: Coordinate, memory_type: str | None) -> DeleteReceipt:
+        """`delete`, in the coordinate collections."""
+        text = canonical_coordinate(coordinate)
+        kind = Collection.COORDINATES
+        types = [memory_type] if memory_type is not None else await self._types_at(scope, coordinate, kind)
+        now = self._clock()
+        writes = [
+            Delete(_coordinate_id(scope, one, text), scope, one, at=now, collection=kind)
+            for one in types or ["memories"]
+        ]
+        return await self._commit_deletes(scope, text, writes)
+
+    async def _types_at(self, scope: Scope, coordinate: Coordinate, collection: Collection) -> list[str]:
+        return await self._ledger.read(lambda connection: reading.types_at(connection, scope, coordinate, collection))
+
+    async def _commit_deletes(self, scope: Scope, text: str, writes: Sequence[Delete]) -> DeleteReceipt:
+        entry = AuditEntry(scope.tenant, "", "delete", f"{scope.namespace}/{text}", self._clock())
+        committed = await self._ledger.commit(Unit(writes, audit=[entry]))
+        gone = [receipt for receipt in committed.receipts if receipt.changed]
+        last = gone[-1] if gone else committed.receipts[-1]
+        return DeleteReceipt(last.id, bool(gone), last.seq)
+
+
+def _coordinate_id(scope: Scope, memory_type: str, coordinate: str) -> uuid.UUID:
+    return memory_id(scope.tenant, scope.namespace, memory_type, coordinate, root=NAMESPACE_SOMA_COORDINATES)
+
+
+def _receipts(committed: Committed) -> list[StoreReceipt]:
+    return [
+        StoreReceipt(one.id, one.version, one.seq, one.created, replayed=committed.replayed)
+        for one in committed.receipts
+    ]

@@ -1,0 +1,226 @@
+"""What a ledger promises, whatever it is kept in: the words of a commit, of its receipt and of its change stream.
+
+A `Unit` is all or nothing. Units committed together share one flush to disk but not their fate. Every change of a
+memory or an edge has one row in the outbox, whose number is the `seq` of the change: rising, never reused.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from memory_runtime.model.coordinates import Coordinate
+from memory_runtime.model.records import Edge, MemoryRecord, Scope, Vector
+
+
+class Collection(enum.IntEnum):
+    """Memories are recalled by vector; coordinates are the old gRPC service's own collections: they are the vector."""
+
+    MEMORIES = 0
+    COORDINATES = 1
+
+
+class Operation(enum.StrEnum):
+    """What a change did."""
+
+    PUT = "put"
+    DELETE = "delete"
+    LINK = "link"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Put:
+    """Writes one memory: a new version where its id exists. `vector` is unit float32; `search_text` feeds keywords."""
+
+    id: uuid.UUID
+    scope: Scope
+    memory_type: str
+    coordinate: str
+    payload: str
+    search_text: str
+    event_time: float
+    ingest_time: float
+    importance: float | None = None
+    features: Mapping[str, float] = field(default_factory=dict)
+    vector: Vector | None = None
+    model_revision: str = ""
+    pinned: bool = False
+    hold: bool = False
+    expires_at: float | None = None
+    collection: Collection = Collection.MEMORIES
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Leaves a tombstone where the memory is; `expired_before` spares what had not expired by then."""
+
+    id: uuid.UUID
+    scope: Scope
+    memory_type: str
+    at: float
+    expired_before: float | None = None
+    collection: Collection = Collection.MEMORIES
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Writes one edge between two coordinates of the scope that both hold a memory; a repeated link is an update."""
+
+    scope: Scope
+    edge: Edge
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the audit chain: who did what to which subject."""
+
+    tenant: str
+    actor: str
+    action: str
+    subject: str
+    at: float
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The caller's key within its scope and operation, and the hash of the body that it stands for."""
+
+    scope: Scope
+    operation: str
+    key: str
+    body_hash: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What must be committed whole: writes in order, the idempotency row that guards them, and audit lines."""
+
+    writes: Sequence[Put | Delete | Link] = ()
+    idempotency: IdempotencyKey | None = None
+    audit: Sequence[AuditEntry] = ()
+
+
+class Receipt(NamedTuple):
+    """What one write did. `changed` is False for a delete of nothing; `created` for a put that made the memory."""
+
+    id: uuid.UUID
+    version: int
+    seq: int
+    created: bool
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A unit's receipts in the order of its writes; `replayed` where the idempotency row answered."""
+
+    receipts: tuple[Receipt, ...]
+    replayed: bool = False
+
+
+class Applied(NamedTuple):
+    """One durable change as the index needs it, in the order of `receipt.seq`."""
+
+    write: Put | Delete | Link
+    receipt: Receipt
+    importance_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the outbox. `payload` is gone (None) once the memory has been deleted."""
+
+    seq: int
+    operation: Operation
+    id: uuid.UUID
+    scope: Scope
+    memory_type: str
+    version: int
+    at: float
+    payload: str | None
+
+
+class TailTrimmed(Exception):  # noqa: N818 -- a condition for the follower, who answers it with a fresh scan
+    """The outbox no longer reaches back to the sequence asked for."""
+
+
+class Rows(NamedTuple):
+    """A run of live memories, column by column, for building an index.
+
+    `last` is the position to continue from; `vectors` is float32 [n, dim], unit rows; `expires_at` holds +inf for
+    rows that stay; `features` are JSON texts, or None where there are none.
+    """
+
+    last: int
+    ids: list[bytes]
+    tenants: list[str]
+    namespaces: list[str]
+    memory_types: list[str]
+    importance: list[float]
+    event_time: list[float]
+    expires_at: list[float]
+    features: list[str | None]
+    vectors: Vector
+
+
+class NormaliserState(Protocol):
+    """One tenant's importance normaliser: turns raw importance into i in [0, 1], and remembers what it saw."""
+
+    @property
+    def version(self) -> int:
+        """Rises when the normaliser's parameters change; stored beside every i that it made."""
+
+    def observe(self, raw: float) -> tuple[float, int]:
+        """The i of this raw importance, fixed for good at its commit, and the version that made it."""
+
+    def dumps(self) -> str:
+        """The state as text, from which `NormaliserFactory` makes the same normaliser again."""
+
+
+NormaliserFactory = Callable[[str | None], NormaliserState]
+"""Makes a tenant's normaliser from its dumped state, or a fresh one from None."""
+
+Observer = Callable[[Sequence[Applied]], None]
+"""Hears every durable change, in order of seq, before its writer is told: so a reader after it sees it."""
+
+
+class Ledger(Protocol):
+    """The truth. Every method but `open` and `close` may raise Unavailable (disk full, closed, damaged)."""
+
+    async def commit(self, unit: Unit) -> Committed:
+        """Makes the unit durable; returns once nothing can lose it. Raises Conflict for a reused idempotency key."""
+
+    async def get(self, record_id: uuid.UUID) -> MemoryRecord | None:
+        """The live memory of this id, with its vector."""
+
+    async def tail(self, seq: int, limit: int = 1000) -> list[Change]:
+        """The changes after `seq`, in order. Raises TailTrimmed."""
+
+    async def counts(self) -> dict[tuple[str, str, str, int], int]:
+        """Live memories by tenant, namespace, memory type and collection."""
+
+    @property
+    def head_seq(self) -> int:
+        """The sequence of the newest durable change."""
+
+
+class KeywordHit(NamedTuple):
+    """A memory found by its words; `rank` is BM25's, lower is better."""
+
+    id: bytes
+    rank: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """A coordinate reached from another, how many hops away, and the edge that led there."""
+
+    coordinate: Coordinate
+    hops: int
+    edge: Edge

@@ -1,0 +1,101 @@
+"""Brings a ledger file to the schema that this code knows: at every start, under the directory's lock, or as a job."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from memory_runtime.model.errors import Unavailable
+from memory_runtime.settings import SettingsError
+
+HEAD: Final = "0001"
+KNOWN: Final = frozenset({"0001"})
+"""Kept here so that a start with nothing to migrate need not load Alembic; a test compares both with the scripts."""
+
+
+def revision_of(path: Path) -> str | None:
+    """The revision that the ledger file is at; None where there is no ledger yet."""
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    with closing(sqlite3.connect(path, timeout=10)) as connection:
+        try:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            _refuse_foreign_file(connection, path)
+            return None
+    return str(found[0]) if found else None
+
+
+def _refuse_foreign_file(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise SettingsError(
+            f"data_dir: {path} is a database, but not a ledger of ours",
+            setting="data_dir",
+            remedy="choose another SOMA_DATA_DIR",
+        )
+
+
+def migrate(path: Path, target: str = "head") -> str | None:
+    """Migrates the ledger file and returns the revision that it came from.
+
+    The caller holds the directory's lock. Raises SettingsError for a ledger newer than this code, and Unavailable
+    when the file cannot be read.
+    """
+    try:
+        current = revision_of(path)
+    except sqlite3.DatabaseError as error:
+        raise Unavailable(
+            f"the ledger {path} cannot be read: {error}",
+            remedy="restore it from a backup, or move the file away to start with an empty memory",
+        ) from None
+    if current is not None and current not in KNOWN:
+        raise SettingsError(
+            f"the ledger {path} was written by a newer version (schema {current}, this version knows {HEAD})",
+            setting="data_dir",
+            remedy="run that version again, or restore a backup made before the upgrade",
+        )
+    if target != "head" or current != HEAD:
+        _run_alembic(path, target, downgrade=target != "head")
+    return current
+
+
+def _run_alembic(path: Path, target: str, *, downgrade: bool) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine, event, pool
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    engine = create_engine(f"sqlite:///{path}", poolclass=pool.NullPool)
+
+    @event.listens_for(engine, "connect")
+    def _durable(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: object) -> None:
+        # the driver's own handling would commit before each CREATE, and a crash would leave half a revision
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        if downgrade:
+            _refuse_to_drop_memories(path)
+            command.downgrade(config, target)
+        else:
+            command.upgrade(config, target)
+    engine.dispose()
+
+
+def _refuse_to_drop_memories(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        if connection.execute("SELECT EXISTS (SELECT 1 FROM memories)").fetchone()[0]:
+            raise SettingsError(
+                f"downgrading {path} would drop its memories", setting="data_dir", remedy="export them first"
+            )

@@ -1,0 +1,107 @@
+"""Connections to the ledger file, the lock that keeps a second process out, and errors put into words."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import IO, Final
+
+from memory_runtime.model.errors import Internal, SomaError, Unavailable
+from memory_runtime.settings import SettingsError
+
+FILE_NAME: Final = "ledger.sqlite3"
+LOCK_NAME: Final = "ledger.lock"
+_COMMON = ("PRAGMA busy_timeout=10000", "PRAGMA temp_store=MEMORY")
+_WRITER = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    # checkpoints run beside the writer, in their own thread: inside a commit they would be its worst latency
+    "PRAGMA wal_autocheckpoint=0",
+    "PRAGMA journal_size_limit=67108864",
+    "PRAGMA cache_size=-65536",
+    "PRAGMA secure_delete=FAST",
+)
+_READER = ("PRAGMA query_only=ON", "PRAGMA cache_size=-32768")
+
+
+def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
+    """A connection in autocommit mode, durable (WAL, synchronous=FULL) where it writes."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    for pragma in _COMMON + (_WRITER if writer else _READER):
+        connection.execute(pragma).close()
+    return connection
+
+
+def prepare_directory(data_dir: Path) -> None:
+    """Makes the data directory and proves that it can be written to. Raises SettingsError naming it."""
+    probe = data_dir / ".writable"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"data_dir: cannot write to {data_dir}: {error.strerror}",
+            setting="data_dir",
+            remedy="mount a writable volume with free space there, or set SOMA_DATA_DIR",
+        ) from None
+
+
+def lock_directory(data_dir: Path) -> IO[str]:
+    """Holds the data directory for this process until the returned file is closed, also by kill -9.
+
+    Raises SettingsError when another process has it: two writers would each believe in their own index.
+    """
+    handle = (data_dir / LOCK_NAME).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise SettingsError(
+            f"data_dir: {data_dir} is in use by another process (pid {holder})",
+            setting="data_dir",
+            remedy="stop that process, or set another SOMA_DATA_DIR",
+        ) from None
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the directory's entries durable: a new file whose name is lost in a crash is a lost file."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def in_words(error: sqlite3.Error) -> SomaError:
+    """The error that a caller may read; what the database said goes to the log, through `__cause__`."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    match code:
+        case sqlite3.SQLITE_FULL:
+            message, remedy = "the volume is full: nothing was stored", "free space or enlarge the volume, then retry"
+        case sqlite3.SQLITE_READONLY:
+            message, remedy = "the volume is read-only: nothing was stored", "remount it writable, then retry"
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            message, remedy = "the ledger is damaged", "stop the runtime and restore the ledger from a backup"
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN:
+            message, remedy = "the ledger's volume reports errors", "check the volume, then retry"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            message, remedy = "the ledger is busy", "retry"
+        case sqlite3.SQLITE_TOOBIG:
+            message, remedy = "a value is larger than the ledger holds", "store a smaller payload"
+        case _:
+            return Internal("the ledger failed; the cause is in the log")
+    return Unavailable(message, remedy=remedy, retry_after=1.0)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the error says that the file itself is damaged."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -1,0 +1,103 @@
+"""All metrics of the runtime, in one registry. Names: wire-compat.md section 7, source document 002 section 9."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from memory_runtime.model.errors import SomaError
+
+_LATENCY: Final = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+
+
+class Metrics:
+    """The registry and what is counted in it. Surfaces count requests, the engine counts memories."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.api_requests = self._counter("api_requests_total", "Requests received.", "endpoint", "method")
+        self.api_latency = self._histogram("api_request_latency_seconds", "Time to answer.", "endpoint", "method")
+        self.api_responses = self._counter("api_responses_total", "Responses sent.", "endpoint", "method", "status")
+        self.http_404 = self._counter("http_404_requests_total", "Requests for routes that do not exist.")
+        self.api_deletes = self._counter("api_delete_success_total", "Memories deleted by request.")
+        self.graph_links = self._counter("sfm_graph_link_total", "Links requested.", "tenant", "link_type", "status")
+        self.stores = self._counter("soma_memory_store_total", "Memories stored.", "namespace")
+        self.store_latency = self._histogram(
+            "soma_memory_store_latency_seconds", "Time from request to durable acknowledgement.", "namespace"
+        )
+        self.store_errors = self._counter("soma_memory_store_errors_total", "Stores refused or failed.", "code")
+        self.recalls = self._counter("soma_memory_recall_total", "Queries answered.")
+        self.recall_latency = self._histogram("soma_memory_recall_latency_seconds", "Time from query to answer.")
+        self.recall_errors = self._counter("soma_memory_recall_errors_total", "Recalls refused or failed.", "code")
+        self.total_vectors = self._gauge("soma_memory_total_vectors", "Vectors in the index.")
+        self.memories = self._gauge("soma_memory_records", "Live memories in the ledger.")
+        self.head_seq = self._gauge("soma_memory_ledger_head_seq", "Sequence of the newest durable change.")
+        self.applied_seq = self._gauge("soma_memory_index_applied_seq", "Sequence that the index has followed to.")
+        self.commits = self._gauge("soma_memory_ledger_commits", "Groups flushed since the start.")
+        self.decay_active = self._gauge(
+            "soma_memory_decay_active_ratio", "1 where a half-life is in force by default, else 0."
+        )
+        self.index_load = self._gauge(
+            "soma_memory_index_load_seconds", "Time that filling the index took at the start."
+        )
+        self.heartbeat_lag = self._gauge("soma_event_loop_lag_seconds", "Delay of the event loop's last heartbeat.")
+        self.build = Info("soma_memory_build", "How the runtime is made.", registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=_LATENCY)
+
+    def follow(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        """Makes a gauge read its value when it is scraped."""
+        gauge.set_function(read)
+
+    @contextlib.contextmanager
+    def storing(self, namespace: str, count: int) -> Iterator[None]:
+        """Counts and times the stores inside; errors by their code."""
+        start = time.perf_counter()
+        try:
+            yield
+        except SomaError as error:
+            self.store_errors.labels(error.code).inc()
+            raise
+        self.stores.labels(namespace).inc(count)
+        self.store_latency.labels(namespace).observe(time.perf_counter() - start)
+
+    @contextlib.contextmanager
+    def recalling(self, count: int) -> Iterator[None]:
+        """Counts and times the queries inside; errors by their code."""
+        start = time.perf_counter()
+        try:
+            yield
+        except SomaError as error:
+            self.recall_errors.labels(error.code).inc()
+            raise
+        self.recalls.inc(count)
+        self.recall_latency.observe(time.perf_counter() - start)
