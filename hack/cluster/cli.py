@@ -17,12 +17,21 @@ from hack.cluster.tools.progress import say
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of every command."""
-    top = argparse.ArgumentParser(prog="hack/py -m hack.cluster", description="Real local Kubernetes clusters, built from source.")
+    top = argparse.ArgumentParser(
+        prog="hack/py -m hack.cluster", description="Real local Kubernetes clusters, built from source."
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     starting = commands.add_parser("up", help="give a running cluster (the one there is, else a new one)")
-    starting.add_argument("--profile", choices=PROFILES, default="node", help="node: all of it (root); api: control plane; kwok: fake nodes")
+    starting.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default="node",
+        help="node: all of it (root); api: control plane; kwok: fake nodes",
+    )
     starting.add_argument("--name", help="several clusters can run side by side (default: the profile)")
-    starting.add_argument("--controllers", action="store_true", help="api: also run the controller manager (garbage collection)")
+    starting.add_argument(
+        "--controllers", action="store_true", help="api: also run the controller manager (garbage collection)"
+    )
     starting.add_argument("--nodes", type=int, default=10, help="kwok: number of fake nodes (default 10)")
     stopping = commands.add_parser("down", help="remove a cluster and all that it made")
     which = stopping.add_mutually_exclusive_group()
@@ -33,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     path = commands.add_parser("kubeconfig", help="print the path of a cluster's kubeconfig")
     path.add_argument("--name", default="node", help="the cluster (default: node)")
     loading = commands.add_parser("load-image", help="put a docker archive into a node's containerd")
-    loading.add_argument("archive", type=Path, metavar="ARCHIVE", help="as 'docker save' or 'buildah push … docker-archive:' write it")
+    loading.add_argument(
+        "archive", type=Path, metavar="ARCHIVE", help="as 'docker save' or 'buildah push … docker-archive:' write it"
+    )
     loading.add_argument("--name", default="node", help="the cluster (default: node)")
     tool = commands.add_parser("tool", help="print the path of a tool (kubectl, helm, …), building it if it is absent")
     tool.add_argument("tool", metavar="NAME")
@@ -51,7 +62,11 @@ def _down(arguments: argparse.Namespace) -> None:
         names = lifecycle.down_all()
         say(f"Removed {', '.join(names)}." if names else "No cluster to remove.")
     else:
-        say(f"Removed {arguments.name}." if lifecycle.down(arguments.name) else f"No cluster {arguments.name!r} to remove.")
+        say(
+            f"Removed {arguments.name}."
+            if lifecycle.down(arguments.name)
+            else f"No cluster {arguments.name!r} to remove."
+        )
 
 
 def _status(arguments: argparse.Namespace) -> None:

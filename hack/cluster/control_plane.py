@@ -149,6 +149,8 @@ class ControlPlane:
                 f"--cluster-signing-key-file={self.pki / 'ca.key'}",
                 f"--cluster-cidr={POD_CIDR}",
                 "--allocate-node-cidrs=true",
+                # The default lies in /usr, which is the host's.
+                f"--flex-volume-plugin-dir={self.data / 'volume-plugins'}",
                 f"--service-cluster-ip-range={SERVICE_CIDR}",
                 "--horizontal-pod-autoscaler-sync-period=5s",
                 "--horizontal-pod-autoscaler-initial-readiness-delay=10s",
@@ -162,6 +164,11 @@ class ControlPlane:
         kubeconfig = self.config / "scheduler.kubeconfig"
         return Component(
             "kube-scheduler",
-            (str(self.programs["kube-scheduler"]), f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0"),
+            (
+                str(self.programs["kube-scheduler"]),
+                f"--kubeconfig={kubeconfig}",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ),
             wait_for=(self.ready_address,),
         )

@@ -4,4 +4,7 @@ from __future__ import annotations
 
 
 class ClusterError(Exception):
-    """Something cannot be had. The message is one clear sentence that names the remedy; the command line exits with status 2."""
+    """Something cannot be had.
+
+    The message is one clear sentence that names the remedy; the command line exits with status 2.
+    """

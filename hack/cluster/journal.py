@@ -56,4 +56,6 @@ def load(path: Path) -> Journal | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise ClusterError(f"{path} cannot be read ({error}): remove the folder {path.parent} after a look at what is in it") from error
+        raise ClusterError(
+            f"{path} cannot be read ({error}): remove the folder {path.parent} after a look at what is in it"
+        ) from error

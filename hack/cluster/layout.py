@@ -66,10 +66,14 @@ def clusters_root() -> Path:
 
 
 def layout(name: str) -> Layout:
-    """The layout of a cluster. ClusterError for a name that could not be a folder's, a node's and a cgroup's at once."""
+    """The layout of a cluster.
+
+    ClusterError for a name that could not be a folder's, a node's and a cgroup's at once.
+    """
     if not _NAME.fullmatch(name):
         raise ClusterError(
-            f"--name {name!r} is no cluster name: use at most 32 lower-case letters, digits and dashes, beginning and ending with no dash"
+            f"--name {name!r} is no cluster name: use at most 32 lower-case letters, digits and dashes, beginning and "
+            "ending with no dash"
         )
     return Layout(name, clusters_root() / name)
 

@@ -30,7 +30,8 @@ class Cluster:
 def up(profile: str = "node", name: str | None = None, options: Options | None = None) -> Cluster:
     """Gives a running cluster: the one of that name if it answers, else a new one. Raises ClusterError.
 
-    A cluster that died (a reboot, a crash while it started) is removed first: local clusters are thrown away, not mended.
+    A cluster that died (a reboot, a crash while it started) is removed first: local clusters are thrown away, not
+    mended.
     """
     if profile not in PROFILES:
         raise ClusterError(f"--profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
@@ -39,7 +40,8 @@ def up(profile: str = "node", name: str | None = None, options: Options | None =
         found = journals.load(place.state)
         if found is not None and found.profile != profile:
             raise ClusterError(
-                f"the cluster {place.name!r} has the profile {found.profile}, not {profile}: choose another --name, or take it down first"
+                f"the cluster {place.name!r} has the profile {found.profile}, not {profile}: choose another --name, "
+                "or take it down first"
             )
         if found is None or not _answers(place, found):
             _bring_up_anew(place, profile, options or Options())
@@ -66,7 +68,10 @@ def _bring_up_anew(place: Layout, profile: str, options: Options) -> None:
         teardown.remove(place)
         raise
     journal.note_ready()
-    say(f"Cluster {place.name!r} (profile {profile}) is ready after {time.monotonic() - started:.1f} s: KUBECONFIG={place.kubeconfig}")
+    say(
+        f"Cluster {place.name!r} (profile {profile}) is ready after {time.monotonic() - started:.1f} s: "
+        f"KUBECONFIG={place.kubeconfig}"
+    )
 
 
 def down(name: str) -> bool:
@@ -94,10 +99,15 @@ def find(name: str) -> Cluster:
 
 
 def load_image(name: str, archive: Path) -> list[str]:
-    """Puts a docker or OCI archive where the cluster's kubelet finds it. Returns the images' names. Raises ClusterError."""
+    """Puts a docker or OCI archive where the cluster's kubelet finds it.
+
+    Returns the images' names. Raises ClusterError.
+    """
     cluster = find(name)
     if cluster.profile != "node":
-        raise ClusterError(f"the cluster {name!r} has the profile {cluster.profile}, which runs no containers: use one of profile node")
+        raise ClusterError(
+            f"the cluster {name!r} has the profile {cluster.profile}, which runs no containers: use one of profile node"
+        )
     found = journals.load(layout(name).state)
     assert found is not None
     return images.load(found, archive, program("ctr"))

@@ -1,4 +1,7 @@
-"""Clusters that run as plain processes of this machine: laying out files, starting the supervisor, waiting until all answers."""
+"""Clusters that run as plain processes of this machine.
+
+Laying out files, starting the supervisor, waiting until all answers.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def make_folders(place: Layout) -> None:
 
 
 def write_credentials(place: Layout, plane: ControlPlane, api_port: int, extra: list[dict[str, object]]) -> None:
-    """Certificates, the user's kubeconfig (through `api_port` on loopback) and the controllers' (beside the API server)."""
+    """Certificates, the user's kubeconfig (through `api_port` on loopback) and those of the components."""
     issue(place.pki, place.name, plane.certificates() + extra)
     write_kubeconfig(place.kubeconfig, CONTEXT_PREFIX + place.name, f"https://127.0.0.1:{api_port}", place.pki, "admin")
     for user in ("controller-manager", "scheduler", *(str(request["name"]) for request in extra)):
@@ -91,7 +94,7 @@ def api_ready(place: Layout, port: int, timeout: float = 2.0) -> bool:
     """Whether the API server says that it is ready, with its RBAC roles bootstrapped."""
     try:
         context = ssl.create_default_context(cafile=str(place.pki / "ca.crt"))
-        with urllib.request.urlopen(f"https://127.0.0.1:{port}/readyz", timeout=timeout, context=context) as reply:  # noqa: S310
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/readyz", timeout=timeout, context=context) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False
@@ -102,10 +105,13 @@ def wait_until(ready: Callable[[], bool], what: str, place: Layout, journal: Jou
     deadline = time.monotonic() + seconds
     while not ready():
         if supervisor(journal) is None:
-            raise ClusterError(f"the cluster {place.name!r} stopped while it started: {last_words(place.logs / 'supervise.log')}")
+            raise ClusterError(
+                f"the cluster {place.name!r} stopped while it started: {last_words(place.logs / 'supervise.log')}"
+            )
         if time.monotonic() > deadline:
             raise ClusterError(
-                f"{what} of cluster {place.name!r} did not answer within {seconds:.0f} s: see the logs in {place.logs}; "
+                f"{what} of cluster {place.name!r} did not answer within {seconds:.0f} s: see the logs in "
+                f"{place.logs}; "
                 f"its supervisor's last line: {last_words(place.logs / 'supervise.log')}"
             )
         time.sleep(0.05)

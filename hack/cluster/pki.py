@@ -25,19 +25,31 @@ def certificate(name: str, common_name: str, *organizations: str, hosts: tuple[s
 
 def issue(directory: Path, cluster: str, certificates: list[dict[str, object]]) -> None:
     """Writes ca, the certificates and the service accounts' key pair into the folder."""
-    request = {"dir": str(directory), "ca": f"soma-{cluster}", "certificates": certificates, "keyPairs": ["service-accounts"]}
+    request = {
+        "dir": str(directory),
+        "ca": f"soma-{cluster}",
+        "certificates": certificates,
+        "keyPairs": ["service-accounts"],
+    }
     done = subprocess.run([program("pki")], input=json.dumps(request), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ClusterError(f"the certificates could not be written to {directory} ({done.stderr.strip()}): is the disk full or read-only?")
+        raise ClusterError(
+            f"the certificates could not be written to {directory} ({done.stderr.strip()}): is the disk full or "
+            "read-only?"
+        )
 
 
 def write_kubeconfig(path: Path, context: str, server: str, pki: Path, user: str) -> None:
     """A kubeconfig with everything embedded, readable by its owner only. Its text is JSON, which is YAML too."""
-    embedded = {name: base64.b64encode((pki / name).read_bytes()).decode() for name in ("ca.crt", f"{user}.crt", f"{user}.key")}
+    embedded = {
+        name: base64.b64encode((pki / name).read_bytes()).decode() for name in ("ca.crt", f"{user}.crt", f"{user}.key")
+    }
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": context, "cluster": {"server": server, "certificate-authority-data": embedded["ca.crt"]}}],
+        "clusters": [
+            {"name": context, "cluster": {"server": server, "certificate-authority-data": embedded["ca.crt"]}}
+        ],
         "users": [
             {
                 "name": user,

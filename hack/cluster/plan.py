@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One program of a cluster. It starts when every address in `wait_for` answers (unix:PATH, tcp:HOST:PORT, https:HOST:PORT/PATH)."""
+    """One program of a cluster.
+
+    It starts when every address in `wait_for` answers (unix:PATH, tcp:HOST:PORT, https:HOST:PORT/PATH).
+    """
 
     name: str
     argv: tuple[str, ...]

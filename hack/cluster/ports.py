@@ -13,12 +13,13 @@ from hack.cluster.journal import Journal
 from hack.cluster.layout import clusters_root, known
 from hack.cluster.tools import exclusive
 
-# Below the kernel's range for outgoing connections (32768 on), so that no client takes one between our look and the server's bind.
+# Below the kernel's range for outgoing connections (32768 on), so that no client takes one between our look and the
+# server's bind.
 _RANGE = range(20000, 30000)
 
 
 def reserve(into: Journal, names: tuple[str, ...]) -> None:
-    """Picks a free port for each name and writes them into the journal, under a lock that all clusters of this cache share."""
+    """Picks a free port for each name and writes them into the journal, under a lock that all clusters share."""
     with exclusive(clusters_root() / ".ports.lock"):
         taken = {port for place in known() for port in _ports_of(place.state)}
         free = _free_ports(taken)
@@ -44,4 +45,6 @@ def _free_ports(taken: set[int]) -> Iterator[int]:
                 continue
         if port not in taken:
             yield port
-    raise ClusterError("no loopback port between 20000 and 30000 is free: stop some servers, or clusters with 'down --all'")
+    raise ClusterError(
+        "no loopback port between 20000 and 30000 is free: stop some servers, or clusters with 'down --all'"
+    )

@@ -1,4 +1,7 @@
-"""Processes by identity, not by number: a pid counts only with its start time, so that no stranger is ever signalled."""
+"""Processes by identity, not by number.
+
+A pid counts only with its start time, so that no stranger is ever signalled.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ class Process:
         return start_time(self.pid) == self.start_time and _state(self.pid) not in {"Z", "X", ""}
 
     def signal(self, number: int) -> None:
-        """Signals this process and never a later one with its number: the pidfd is bound first, then the start time checked."""
+        """Signals this process and never a later one with its number.
+
+        The pidfd is bound first, then the start time checked.
+        """
         try:
             descriptor = os.pidfd_open(self.pid)
         except OSError:
@@ -46,7 +52,9 @@ def boot_id() -> str:
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError as error:
-        raise ClusterError("local clusters need Linux with /proc mounted: run this on a Linux machine, or use CLUSTER=current") from error
+        raise ClusterError(
+            "local clusters need Linux with /proc mounted: run this on a Linux machine, or use CLUSTER=current"
+        ) from error
 
 
 def _stat(pid: int) -> list[str]:
@@ -85,7 +93,10 @@ def all_pids() -> list[int]:
 
 
 def marked(root: Path) -> list[Process]:
-    """Processes that carry a cluster's mark: they are found even if the tool died before it could write their numbers down."""
+    """Processes that carry a cluster's mark.
+
+    They are found even if the tool died before it could write their numbers down.
+    """
     mark = f"{MARK}={root}".encode()
     found = []
     for pid in all_pids():

@@ -29,7 +29,10 @@ class Options:
 
 def bring_up(place: Layout, journal: Journal, options: Options) -> None:
     """Starts a cluster that is not there yet and returns when it answers."""
-    starters: dict[str, Callable[[Layout, Journal, Options], None]] = {"api": _start_api, "node": lambda place, journal, _: node.start(place, journal)}
+    starters: dict[str, Callable[[Layout, Journal, Options], None]] = {
+        "api": _start_api,
+        "node": lambda place, journal, _: node.start(place, journal),
+    }
     starters[journal.profile](place, journal, options)
 
 

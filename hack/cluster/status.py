@@ -42,7 +42,13 @@ def statuses() -> list[ClusterStatus]:
 
 def _status(place: Layout, found: Journal) -> ClusterStatus:
     return ClusterStatus(
-        place.name, found.profile, found.provider, _state(place, found), str(place.kubeconfig), found.ports, components(place, found)
+        place.name,
+        found.profile,
+        found.provider,
+        _state(place, found),
+        str(place.kubeconfig),
+        found.ports,
+        components(place, found),
     )
 
 
@@ -68,7 +74,10 @@ def components(place: Layout, found: Journal) -> list[ComponentStatus]:
 
 
 def _host_pids(found: Journal) -> dict[int, int]:
-    """Pid inside → pid on the host. A node's components are children of its process 1, the others' of the supervisor."""
+    """Pid inside → pid on the host.
+
+    A node's components are children of its process 1, the others' of the supervisor.
+    """
     above = native.process_inside(found) if found.profile == "node" else native.supervisor(found)
     return {pid_inside(pid): pid for pid in children(above.pid)} if above else {}
 

@@ -29,7 +29,10 @@ def remove(place: Layout) -> None:
 
 
 def _stop_processes(place: Layout, journal: Journal) -> None:
-    """The supervisor first: with it the kernel ends all that runs in its namespaces. Then whatever still carries the mark."""
+    """The supervisor first.
+
+    With it the kernel ends all that runs in its namespaces. Then whatever still carries the mark.
+    """
     known = supervisor(journal)
     remaining = stop([known], grace=_GRACE_SECONDS) if known else []
     deadline = time.monotonic() + 30
@@ -38,7 +41,8 @@ def _stop_processes(place: Layout, journal: Journal) -> None:
         if remaining and time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in remaining)
             raise ClusterError(
-                f"processes {pids} of cluster {place.name!r} cannot be killed (are they waiting for a device?): run 'down' again later"
+                f"processes {pids} of cluster {place.name!r} cannot be killed (are they waiting for a device?): run "
+                "'down' again later"
             )
 
 
@@ -57,7 +61,10 @@ def _remove_cgroup(path: Path) -> None:
 
 
 def _refuse_mounts(root: Path) -> None:
-    """A cluster's mounts live in its own namespace. One that is seen out here is somebody's, and rmtree would empty it."""
+    """A cluster's mounts live in its own namespace.
+
+    One that is seen out here is somebody's, and rmtree would empty it.
+    """
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount_point = line.split()[4]
         if mount_point == str(root) or mount_point.startswith(f"{root}/"):

@@ -26,11 +26,15 @@ class Node:
         """What the node's components need signed; each gets a kubeconfig of the same name."""
         node = self.files.node
         return [
-            certificate("kubelet", f"system:node:{node}", "system:nodes", hosts=(node, "localhost", "127.0.0.1", NODE_IP)),
+            certificate(
+                "kubelet", f"system:node:{node}", "system:nodes", hosts=(node, "localhost", "127.0.0.1", NODE_IP)
+            ),
             certificate("kube-proxy", "system:kube-proxy"),
             certificate("coredns", "system:coredns"),
             certificate(
-                "metrics-server", "system:metrics-server", hosts=("metrics-server.kube-system.svc", "metrics-server.kube-system", NODE_IP)
+                "metrics-server",
+                "system:metrics-server",
+                hosts=("metrics-server.kube-system.svc", "metrics-server.kube-system", NODE_IP),
             ),
             certificate("volumes", "system:volumes"),
         ]
@@ -38,7 +42,8 @@ class Node:
     def setup(self) -> tuple[tuple[str, ...], ...]:
         """Commands that furnish the namespaces: nothing that they do can be seen from outside.
 
-        The components' usual folders become the cluster's own, and what they would leave in the host's vanishes with the namespace.
+        The components' usual folders become the cluster's own, and what they would leave in the host's vanishes with
+        the namespace.
         """
         data = self.plane.data
         binds = {
@@ -63,6 +68,8 @@ class Node:
             ("ip", "link", "set", "node0-peer", "up"),
             # A Service's address needs a route before iptables gets to rewrite it.
             ("ip", "route", "add", SERVICE_CIDR, "dev", "node0"),
+            # What leads nowhere is refused at once, instead of timing out.
+            ("ip", "route", "add", "unreachable", "default"),
             ("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"),
         )
 
@@ -123,7 +130,9 @@ class Node:
 
     def _volumes(self) -> Component:
         kubeconfig = self.files.config / "volumes.kubeconfig"
-        return self._kubernetes("volumes", f"-kubeconfig={kubeconfig}", f"-root={VOLUMES}", f"-provisioner={PROVISIONER}")
+        return self._kubernetes(
+            "volumes", f"-kubeconfig={kubeconfig}", f"-root={VOLUMES}", f"-provisioner={PROVISIONER}"
+        )
 
     def _kubernetes(self, name: str, *arguments: str, wait_for: str = "") -> Component:
         """A program that talks to the API server, and starts after it."""

@@ -99,7 +99,10 @@ class NodeFiles:
         }
 
     def network(self) -> dict[str, Any]:
-        """One routed veth pair a pod: with a bridge, pods reach each other's Services only where br_netfilter is loaded."""
+        """One routed veth pair a pod.
+
+        With a bridge, pods reach each other's Services only where br_netfilter is loaded.
+        """
         return {
             "cniVersion": "1.0.0",
             "name": "soma",
@@ -122,21 +125,23 @@ class NodeFiles:
     def corefile(self) -> str:
         """The cluster's names and no others: without a forwarder, any other name does not exist."""
         return f"""\
-.:53 {{
+cluster.local in-addr.arpa ip6.arpa {{
     bind {NODE_IP}
     errors
-    health {NODE_IP}:8080
     ready {NODE_IP}:8181
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
         kubeconfig {self.config / "coredns.kubeconfig"}
         pods insecure
         ttl 5
     }}
+    cache 5
+    loadbalance
+}}
+. {{
+    bind {NODE_IP}
     template ANY ANY {{
         rcode NXDOMAIN
     }}
-    cache 5
-    loadbalance
 }}
 """
 
@@ -146,7 +151,7 @@ class NodeFiles:
 version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]
+disabled_plugins = ["io.containerd.nri.v1.nri"] # it would make folders in /opt
 
 [grpc]
 address = "{CONTAINERD_SOCKET}"

@@ -1,4 +1,4 @@
-"""What the machine must be able to do to run a node, asked before anything is made; and the cgroups a node lives under."""
+"""What the machine must be able to do to run a node, asked before anything is made; and a node's cgroups."""
 
 from __future__ import annotations
 
@@ -17,20 +17,37 @@ _OTHERWISE = "the profile 'api' works without it (--profile api)"
 
 # Each line: a shell command in fresh namespaces, and what its failure means. They run in this order, in one shell.
 _CHECKS = (
-    ("mount --make-rprivate / && mount -t proc proc /proc", "mount file systems in a namespace of its own (give it CAP_SYS_ADMIN)"),
-    ("ip link set lo up && ip link add soma0 type veth peer name soma1", "make veth interfaces (load the kernel module veth)"),
-    ("iptables --wait --table nat --list", "use iptables' nat table (load the kernel modules nf_tables and nft_compat, or ip_tables)"),
-    ("echo 1 > /proc/sys/net/ipv4/ip_forward", "write /proc/sys/net (it is mounted read-only: run the container privileged)"),
+    (
+        "mount --make-rprivate / && mount -t proc proc /proc",
+        "mount file systems in a namespace of its own (give it CAP_SYS_ADMIN)",
+    ),
+    (
+        "ip link set lo up && ip link add soma0 type veth peer name soma1",
+        "make veth interfaces (load the kernel module veth)",
+    ),
+    (
+        "iptables --wait --table nat --list",
+        "use iptables' nat table (load the kernel modules nf_tables and nft_compat, or ip_tables)",
+    ),
+    (
+        "echo 1 > /proc/sys/net/ipv4/ip_forward",
+        "write /proc/sys/net (it is mounted read-only: run the container privileged)",
+    ),
 )
 
 
 def need(cache: Path) -> None:
-    """Raises ClusterError with one sentence where a node cannot run here; installs the Debian packages that it needs."""
+    """Raises ClusterError where a node cannot run here; installs the Debian packages that it needs."""
     if os.geteuid() != 0:
-        raise ClusterError(f"a node needs root (namespaces, cgroups, mounts): run this with sudo, or note that {_OTHERWISE}")
+        raise ClusterError(
+            f"a node needs root (namespaces, cgroups, mounts): run this with sudo, or note that {_OTHERWISE}"
+        )
     for folder in _HIDDEN:
         if str(cache).startswith(folder + "/"):
-            raise ClusterError(f"a node hides {folder} from its components, so the cache cannot be {cache}: name another folder in SOMA_CACHE")
+            raise ClusterError(
+                f"a node hides {folder} from its components, so the cache cannot be {cache}: name another folder in "
+                "SOMA_CACHE"
+            )
     need_free_space(cache, 3.0, "a node")
     debian.require(_DEBIAN, "the node")
     for path in (Path("/usr/lib/cni/ptp"), Path("/usr/lib/cni/host-local")):
@@ -41,13 +58,19 @@ def need(cache: Path) -> None:
 
 
 def _need_namespaces() -> None:
-    steps = " && ".join(f"{{ {command} >/dev/null 2>&1 || exit {10 + number}; }}" for number, (command, _) in enumerate(_CHECKS))
+    steps = " && ".join(
+        f"{{ {command} >/dev/null 2>&1 || exit {10 + number}; }}" for number, (command, _) in enumerate(_CHECKS)
+    )
     check = ["unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "sh", "-c", steps]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     failed = done.returncode - 10
-    cannot = _CHECKS[failed][1] if 0 <= failed < len(_CHECKS) else "make namespaces (give it CAP_SYS_ADMIN, or run the container privileged)"
+    cannot = (
+        _CHECKS[failed][1]
+        if 0 <= failed < len(_CHECKS)
+        else "make namespaces (give it CAP_SYS_ADMIN, or run the container privileged)"
+    )
     raise ClusterError(f"this machine cannot run a node, as it cannot {cannot}; {_OTHERWISE}")
 
 
@@ -71,7 +94,9 @@ def cgroup_folders(name: str) -> list[Path]:
     points = [Path(left.split()[4]) for left, right in mounts if right.split()[0] in {"cgroup", "cgroup2"}]
     writable = [point for point in dict.fromkeys(points) if os.access(point, os.W_OK) and not _read_only(point)]
     if not writable:
-        raise ClusterError(f"no cgroup hierarchy is mounted writable: run the container privileged, or note that {_OTHERWISE}")
+        raise ClusterError(
+            f"no cgroup hierarchy is mounted writable: run the container privileged, or note that {_OTHERWISE}"
+        )
     return [point / f"soma-{name}" for point in writable]
 
 
@@ -88,7 +113,8 @@ def make_cgroups(journal: Journal) -> None:
             _delegate(folder.parent)
         except OSError as error:
             raise ClusterError(
-                f"the cgroup {folder} cannot be made ({error.strerror}): run the container privileged, or note that {_OTHERWISE}"
+                f"the cgroup {folder} cannot be made ({error.strerror}): run the container privileged, or note that "
+                f"{_OTHERWISE}"
             ) from error
 
 

@@ -38,7 +38,15 @@ def start(place: Layout, journal: Journal) -> None:
         (place.data / folder).mkdir(exist_ok=True)
     reserve(journal, ("api",))
     plane = ControlPlane(
-        place.name, programs, place.pki, place.data, place.config, _API_PORT, _ETCD_PORT, _ETCD_PEER_PORT, address=NODE_IP
+        place.name,
+        programs,
+        place.pki,
+        place.data,
+        place.config,
+        _API_PORT,
+        _ETCD_PORT,
+        _ETCD_PEER_PORT,
+        address=NODE_IP,
     )
     files = NodeFiles(place.name, place.pki, place.config, programs["runc"], machine.snapshotter(place.data))
     node = Node(plane, files, place.logs)
@@ -47,7 +55,13 @@ def start(place: Layout, journal: Journal) -> None:
     machine.make_cgroups(journal)
     forwards = ((f"127.0.0.1:{journal.ports['api']}", f"127.0.0.1:{_API_PORT}"),)
     plan = Plan(
-        node.components(), place.pki / "ca.crt", place.report, place.logs, namespaces=True, forwards=forwards, setup=node.setup()
+        node.components(),
+        place.pki / "ca.crt",
+        place.report,
+        place.logs,
+        namespaces=True,
+        forwards=forwards,
+        setup=node.setup(),
     )
     native.start(place, journal, plan, programs["supervise"])
     native.wait_until(

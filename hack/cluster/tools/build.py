@@ -101,9 +101,11 @@ class _Build:
             environment["GOBIN"] = str(folder)
             command = [golang.go(), "install", *flags, *(f"{package}@v{recipe.version}" for package in recipe.packages)]
             where = cache_root()
-        self._watch(subprocess.Popen(
-            command, cwd=where, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ))
+        self._watch(
+            subprocess.Popen(
+                command, cwd=where, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+        )
 
     def _watch(self, process: subprocess.Popen[str]) -> None:
         reader = threading.Thread(target=self._count, args=(process,), daemon=True)
@@ -117,7 +119,8 @@ class _Build:
         if status != 0:
             told = "\n".join(self.last_lines[-20:])
             raise ClusterError(
-                f"building {self.recipe.name} {self.recipe.version} failed; is the Go module proxy reachable? The compiler's last lines:\n{told}"
+                f"building {self.recipe.name} {self.recipe.version} failed; is the Go module proxy reachable? The "
+                f"compiler's last lines:\n{told}"
             )
 
     def _count(self, process: subprocess.Popen[str]) -> None:

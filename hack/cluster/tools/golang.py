@@ -31,7 +31,10 @@ def go() -> str:
 
 
 def environment(*, cgo: bool) -> dict[str, str]:
-    """Environment of a build: module and build caches under ours, whatever proxy the user has set, no other toolchain fetched."""
+    """Environment of a build.
+
+    Module and build caches under ours, whatever proxy the user has set, no other toolchain fetched.
+    """
     root = cache_root() / "go"
     return {
         **os.environ,
@@ -61,5 +64,8 @@ def _install(home: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             last = ((done.stderr or done.stdout).strip().splitlines() or ["no message"])[-1]
-            raise ClusterError(f"no Go toolchain could be had ({last}): install Go {_NEEDED[0]}.{_NEEDED[1]} or newer and run this again")
+            raise ClusterError(
+                f"no Go toolchain could be had ({last}): install Go {_NEEDED[0]}.{_NEEDED[1]} or newer and run this "
+                "again"
+            )
     (home / ".complete").touch()

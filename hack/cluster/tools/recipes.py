@@ -14,7 +14,8 @@ KUBERNETES_VERSION = "1.36.3"
 class Recipe:
     """How one tool, or a set that is built together, comes to be.
 
-    Either `module` names a folder in hack/gomod whose main packages (`packages`, "./pki" …) are built, or `packages` are import
+    Either `module` names a folder in hack/gomod whose main packages (`packages`, "./pki" …) are built, or `packages`
+    are import
     paths that `go install` builds at `version`.
     """
 
@@ -37,7 +38,9 @@ class Recipe:
 
     def key(self) -> str:
         """Changes whenever the result would: version, flags, and the sources of a module of ours."""
-        digest = hashlib.sha256(repr((self.packages, sorted(self.links.items()), self.ldflags, self.tags, self.cgo)).encode())
+        digest = hashlib.sha256(
+            repr((self.packages, sorted(self.links.items()), self.ldflags, self.tags, self.cgo)).encode()
+        )
         if self.module:
             for path in sorted((MODULES / self.module).rglob("*")):
                 if path.is_file() and (path.suffix == ".go" or path.name in {"go.mod", "go.sum"}):
@@ -56,7 +59,11 @@ def _installed(name: str, version: str, *packages: str, seconds: int = 60, ldfla
     return Recipe(name, version, packages, seconds, ldflags=ldflags)
 
 
-_VERSION_VARIABLES = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": "1", "gitMinor": KUBERNETES_VERSION.split(".")[1]}
+_VERSION_VARIABLES = {
+    "gitVersion": f"v{KUBERNETES_VERSION}",
+    "gitMajor": "1",
+    "gitMinor": KUBERNETES_VERSION.split(".")[1],
+}
 
 _KUBERNETES_PROGRAMS = (
     "etcd",
@@ -83,7 +90,10 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "containerd",
         "2.4.2",
-        tuple(f"github.com/containerd/containerd/v2/cmd/{name}" for name in ("containerd", "ctr", "containerd-shim-runc-v2")),
+        tuple(
+            f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "ctr", "containerd-shim-runc-v2")
+        ),
         80,
     ),
     Recipe(

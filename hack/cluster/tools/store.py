@@ -19,13 +19,18 @@ def cache_root() -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ClusterError(f"the cache {root} cannot be made ({error.strerror}): name a writable folder in SOMA_CACHE") from error
+        raise ClusterError(
+            f"the cache {root} cannot be made ({error.strerror}): name a writable folder in SOMA_CACHE"
+        ) from error
     return root.resolve()
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Holds the file lock `path` (made if absent). The kernel frees it when its holder dies, so no stale lock is left behind."""
+    """Holds the file lock `path` (made if absent).
+
+    The kernel frees it when its holder dies, so no stale lock is left behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Close-on-exec (Python's default) keeps children that outlive us from holding the lock.
     with path.open("a") as lock:
