@@ -1,0 +1,123 @@
+"""The runtime's settings (settings.yaml) that a spec resolves to: only keys that the runtime's SMFSettings declares."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from soma_operator.api import Problem, SomaMemorySpec
+from soma_operator.api.scoring import Scoring, ScoringPreset
+
+HTTP_PORT = 9595
+GRPC_PORT = 50053
+DATA_DIR = "/var/lib/soma"
+_PRESET_HALF_LIFE = {
+    ScoringPreset.SIMILARITY: "none",
+    ScoringPreset.BALANCED: "30d",
+    ScoringPreset.RECENT: "1d",
+}
+_UNITS = {
+    suffix: base**power
+    for base, suffixes in ((1000, ("k", "M", "G", "T", "P", "E")), (1024, ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")))
+    for power, suffix in enumerate(suffixes, start=1)
+}
+_MAX_DIMENSION = 4096
+_MAX_TOP_K = 10_000
+_MAX_EXPONENT = 8.0
+
+
+def runtime_settings(spec: SomaMemorySpec) -> dict[str, Any]:
+    """Key → value, complete: what a spec leaves out is written with its default, so that the ConfigMap tells what is in force."""
+    return {
+        "mode": spec.mode.value,
+        "namespace": spec.tenancy.namespace,
+        "default_tenant": spec.tenancy.default_tenant,
+        "data_dir": DATA_DIR,
+        "http_port": HTTP_PORT,
+        "grpc_port": GRPC_PORT,
+        "cors_origins": list(spec.access.cors_origins),
+        "max_request_body_mb": spec.api.max_request_body_megabytes,
+        "request_timeout_seconds": spec.api.request_timeout_seconds,
+        "top_k_max": spec.api.max_top_k,
+        "rate_limit_max": spec.rate_limits.max_requests,
+        "rate_limit_window_seconds": spec.rate_limits.window_seconds,
+        "drain_seconds": drain_seconds(spec),
+        "log_level": spec.observability.log_level.value,
+        "log_format": spec.observability.log_format.value,
+        "metrics_enabled": spec.observability.metrics_enabled,
+        **_scoring(spec.scoring),
+        **_retention(spec),
+    }
+
+
+def settings_text(spec: SomaMemorySpec) -> str:
+    """The settings as YAML, keys in alphabetical order."""
+    text: str = yaml.safe_dump(runtime_settings(spec), sort_keys=True, default_flow_style=False)
+    return text
+
+
+def drain_seconds(spec: SomaMemorySpec) -> int:
+    """Time to finish requests: well within the grace period, so that the index is still saved before the kill."""
+    return min(20, spec.pod_template.termination_grace_period_seconds // 2)
+
+
+def beyond_runtime(spec: SomaMemorySpec) -> list[Problem]:
+    """Values that the resource's schema admits and this runtime would refuse to start with."""
+    scoring = spec.scoring
+    bounds: list[tuple[str, float, float]] = [
+        ("spec.scoring.embedding.dimension", scoring.embedding.dimension, _MAX_DIMENSION),
+        ("spec.api.maxTopK", spec.api.max_top_k, _MAX_TOP_K),
+        ("spec.scoring.importanceExponent", scoring.importance_exponent, _MAX_EXPONENT),
+        ("spec.scoring.similarityExponent", scoring.similarity_exponent, _MAX_EXPONENT),
+    ]
+    found = [
+        Problem(field, f"this version of the runtime takes at most {limit:g}", "lower it")
+        for field, value, limit in bounds
+        if value > limit
+    ]
+    if scoring.similarity_exponent == 0:
+        found.append(Problem("spec.scoring.similarityExponent", "this version of the runtime takes more than 0", "raise it"))
+    return found
+
+
+def _scoring(scoring: Scoring) -> dict[str, Any]:
+    embedding = scoring.embedding
+    values: dict[str, Any] = {
+        "half_life": scoring.half_life or _PRESET_HALF_LIFE[scoring.preset],
+        "half_life_by_type": dict(scoring.half_life_by_type),
+        "importance_exponent": scoring.importance_exponent,
+        "similarity_exponent": scoring.similarity_exponent,
+        "feature_weights": dict(scoring.feature_weights),
+        "hybrid_recall_default": scoring.hybrid.by_default,
+        "hybrid_boost": scoring.hybrid.boost,
+        "vector_dim": embedding.dimension,
+        "embedding_provider": embedding.provider.value,
+    }
+    if embedding.model:
+        values["model_name"] = embedding.model
+    if embedding.revision:
+        values["model_revision"] = embedding.revision
+    return values
+
+
+def _retention(spec: SomaMemorySpec) -> dict[str, Any]:
+    retention = spec.retention
+    values: dict[str, Any] = {
+        "retention_max_rows": retention.max_rows or 0,
+        "retention_max_bytes": quantity(retention.max_bytes) if retention.max_bytes else 0,
+    }
+    if retention.ttl:
+        values["retention_ttl"] = retention.ttl
+    return values
+
+
+def quantity(text: str) -> int:
+    """Bytes of a Kubernetes quantity, rounded down."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
+    assert match is not None, "the API's pattern admits nothing else"
+    number, unit = match.groups()
+    if unit == "m":
+        return int(float(number) / 1000)
+    return int(float(number) * _UNITS.get(unit, 1))

@@ -1,0 +1,130 @@
+"""Which fields others changed, who did, and what is done about it."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from soma_operator.api.spec import IgnoredPath
+from soma_operator.catalog.kinds import Kind, Ref
+from soma_operator.ownership.entries import Path, editor_of, entries, own_paths, readable
+from soma_operator.ownership.expected import KEYED
+
+CORRECTIONS = 5
+WINDOW_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One field that is no longer ours. `time` is when its editor last wrote, RFC 3339, or None."""
+
+    ref: Ref
+    path: Path
+    manager: str
+    time: str | None
+
+    @property
+    def field(self) -> str:
+        """The path as people write it."""
+        return "." + readable(self.path)
+
+
+def edits(ref: Ref, live: Mapping[str, Any], applied: Mapping[str, Any], ignored: Sequence[Path] = ()) -> list[Edit]:
+    """What a forced apply would take back: paths that we own in `applied` (the answer to a dry-run) and not in `live`.
+
+    Both are metadata with managedFields. Of nested paths only the outermost are named.
+    """
+    ours = own_paths(live) or frozenset()
+    missing = sorted((own_paths(applied) or frozenset()) - ours)
+    found: list[Edit] = []
+    for path in missing:
+        if any(path[: len(prefix)] == prefix for prefix in ignored):
+            continue
+        if found and path[: len(found[-1].path)] == found[-1].path:
+            continue
+        manager = editor_of(live, path)
+        found.append(Edit(ref, path, manager, _time_of(live, manager)))
+    return found
+
+
+def _time_of(metadata: Mapping[str, Any], manager: str) -> str | None:
+    times = [str(entry["time"]) for entry in entries(metadata) if entry.get("manager") == manager and entry.get("time")]
+    return max(times, default=None)
+
+
+def ignored_paths(kind: Kind, manifest: Mapping[str, Any], ignored: Sequence[IgnoredPath]) -> list[Path]:
+    """Translate JSON pointers into paths; a number in a keyed list is the position in our own manifest."""
+    return [_translate(manifest, item.path) for item in ignored if item.kind == kind.name]
+
+
+def _translate(manifest: Any, pointer: str) -> Path:
+    path: list[str] = []
+    place, node = "", manifest
+    for raw in pointer.strip("/").split("/"):
+        name = raw.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+            keys = {key: node[key] for key in KEYED.get(place, ()) if key in node}
+            path.append("k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True))
+            place += "[]"
+        else:
+            node = node.get(name) if isinstance(node, Mapping) else None
+            path.append(f"f:{name}")
+            place = f"{place}.{name}" if place else name
+    return tuple(path)
+
+
+def without(manifest: Mapping[str, Any], pointers: Sequence[str]) -> dict[str, Any]:
+    """The manifest without the fields that others may have: what is not applied is not taken back."""
+    pruned: dict[str, Any] = deepcopy(dict(manifest))
+    for pointer in pointers:
+        _remove(pruned, [part.replace("~1", "/").replace("~0", "~") for part in pointer.strip("/").split("/")])
+    return pruned
+
+
+def _remove(node: Any, parts: list[str]) -> None:
+    head, rest = parts[0], parts[1:]
+    if isinstance(node, list):
+        if head.isdigit() and int(head) < len(node) and rest:
+            _remove(node[int(head)], rest)
+    elif isinstance(node, dict) and head in node:
+        if rest:
+            _remove(node[head], rest)
+        else:
+            del node[head]
+
+
+class Corrections:
+    """How often an object was taken back from the same manager of late. In memory: a restart grants a fresh start."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._times: dict[tuple[Ref, str], deque[float]] = {}
+
+    def allowed(self, ref: Ref, manager: str) -> bool:
+        """Whether one more correction is within bounds."""
+        return len(self._recent(ref, manager)) < CORRECTIONS
+
+    def note(self, ref: Ref, manager: str) -> None:
+        """A correction was made."""
+        self._recent(ref, manager).append(self._clock())
+
+    def retry_after(self, ref: Ref, manager: str) -> float:
+        """Seconds until the next correction is within bounds."""
+        times = self._recent(ref, manager)
+        return max(1.0, times[0] + WINDOW_SECONDS - self._clock()) if len(times) >= CORRECTIONS else 0.0
+
+    def forget(self, namespace: str, names: Sequence[str]) -> None:
+        """The resource is gone."""
+        for key in [key for key in self._times if key[0].namespace == namespace and key[0].name in names]:
+            del self._times[key]
+
+    def _recent(self, ref: Ref, manager: str) -> deque[float]:
+        times = self._times.setdefault((ref, manager), deque())
+        while times and times[0] <= self._clock() - WINDOW_SECONDS:
+            times.popleft()
+        return times

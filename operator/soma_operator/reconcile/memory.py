@@ -1,0 +1,228 @@
+"""The reconcile of a SomaMemory: one level-triggered function, whatever woke it."""
+
+from __future__ import annotations
+
+import logging
+
+from soma_operator.api import Reason, SomaMemory, SpecError
+from soma_operator.api.resources import parse_status
+from soma_operator.api.status import SomaMemoryStatus
+from soma_operator.catalog.kinds import DEPLOYMENT, SECRET, SERVICE_ACCOUNT, VOLUME_CLAIM, Ref
+from soma_operator.catalog.names import ACCEPT_DATA_LOSS, RECONCILE_AT
+from soma_operator.cluster.errors import ApiError
+from soma_operator.desired.children import Child, Stage, children
+from soma_operator.desired.images import resolve
+from soma_operator.desired.inputs import Inputs
+from soma_operator.observe.facts import Facts, SecretData, Volume, facts_of
+from soma_operator.observe.store import Parent
+from soma_operator.plan.readiness import unsafe_to_ignore, unusable_values
+from soma_operator.plan.steps import Step, Verb, plan
+from soma_operator.plan.volume import VolumeState, VolumeVerdict, judge_volume
+from soma_operator.reconcile.carrying_out import Steps, unasked_rollout
+from soma_operator.reconcile.pods import look_at_pods
+from soma_operator.reconcile.token import ensure_token, judge_token, referenced_token
+from soma_operator.reconcile.workbench import Outcome, Workbench
+from soma_operator.reconcile.writing import write_memory_status
+from soma_operator.status.findings import Failure, Findings
+from soma_operator.status.memory import stall_of
+
+log = logging.getLogger(__name__)
+_PROGRESS_SECONDS = 5.0
+_SLOT_SECONDS = 5.0
+_REFERENCE_SECONDS = 60.0
+_PREREQUISITES = frozenset({Stage.CONFIGURATION})
+
+
+async def reconcile_memory(bench: Workbench, parent: Parent) -> Outcome:
+    """Bring one SomaMemory closer to its spec and tell what was found. Raises ApiError when nothing can be concluded."""
+    run = _Run(bench, parent)
+    return await run.outcome()
+
+
+class _Run:
+    """The state of one reconcile."""
+
+    def __init__(self, bench: Workbench, parent: Parent) -> None:
+        self._bench = bench
+        self._parent = parent
+        self._before = parse_status(SomaMemoryStatus, parent.body)
+        self._found = Findings(
+            parent.ref.name,
+            parent.ref.namespace,
+            parent.generation,
+            handled_reconcile_at=parent.annotations.get(RECONCILE_AT),
+        )
+        self._steps: Steps | None = None
+
+    async def outcome(self) -> Outcome:
+        found = self._found
+        found.facts = self._bench.store.children(self._parent.ref)
+        try:
+            memory = found.memory = SomaMemory.parse(self._parent.body)
+        except SpecError as error:
+            found.stall = Failure(Reason.INVALID_SPEC, str(error))
+            return await self._finish()
+        image = resolve(memory.spec, self._bench.defaults)
+        found.image, found.version = image.reference, image.version
+        problems = unsafe_to_ignore(memory.spec)
+        invalid = unusable_values(memory.spec)
+        if problems or invalid:
+            reason = Reason.INVALID_SPEC if invalid else Reason.NOT_IMPLEMENTED
+            found.stall = Failure(reason, str(SpecError(invalid or problems)))
+            return await self._finish()
+        await self._work(memory)
+        return await self._finish()
+
+    async def _work(self, memory: SomaMemory) -> None:
+        found, bench = self._found, self._bench
+        inputs = Inputs(memory, bench.defaults)
+        found.volume = await self._volume(inputs)
+        token = await self._token(inputs)
+        found.token = judge_token(inputs, token)
+        digest = token.content.digest if token is not None and isinstance(token.content, SecretData) else None
+        found.children = children(Inputs(memory, bench.defaults, digest))
+        if found.volume.state is VolumeState.LOST:
+            found.stall = _data_lost(found.volume)
+        self._refresh()
+        if not memory.spec.suspend:
+            await self._carry_out(memory)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Look at the store again: our own writes are in it by now."""
+        store = self._bench.store
+        facts = store.children(self._parent.ref)
+        for child in self._found.children:
+            known = store.child(child.ref)
+            if known is not None:
+                facts[child.ref] = known
+        self._found.facts = facts
+
+    async def _volume(self, inputs: Inputs) -> VolumeVerdict:
+        spec = inputs.memory.spec
+        ref = Ref(VOLUME_CLAIM, inputs.namespace, inputs.claim)
+        facts = self._bench.store.child(ref)
+        if facts is None:
+            # Before a loss is declared, and for a claim that is not ours to watch, the API server is asked.
+            live = await self._bench.client.get(ref)
+            facts = facts_of(VOLUME_CLAIM, live) if live is not None else None
+        recorded = self._before.volume.uid if self._before.volume else None
+        accepted = self._parent.annotations.get(ACCEPT_DATA_LOSS)
+        if facts is not None and isinstance(facts.content, Volume):
+            self._found.volume_phase = facts.content.phase
+        return judge_volume(
+            inputs.claim, recorded, facts, accepted, existing=spec.persistence.existing_claim is not None
+        )
+
+    async def _token(self, inputs: Inputs) -> Facts | None:
+        bench = self._bench
+        if not inputs.generates_token:
+            return await referenced_token(bench, inputs)
+        ref = Ref(SECRET, inputs.namespace, inputs.token_secret[0])
+        known = bench.store.child(ref)
+        if known is not None or inputs.memory.spec.suspend:
+            return known
+        manifest = next(child.manifest for child in children(inputs) if child.ref == ref)
+        try:
+            await self._still_there()
+            return await ensure_token(bench, inputs, manifest, served=self._before.version is not None)
+        except ApiError as error:
+            if error.blind or error.reason is Reason.NAMESPACE_TERMINATING:
+                raise
+            self._found.failures[ref] = Failure(error.reason, error.message)
+            return None
+
+    async def _still_there(self) -> None:
+        """Before something is made anew: a watch that lags must not make us rebuild what a deletion is tearing down."""
+        if self._before.observed_generation is None:
+            return
+        live = await self._bench.client.get(self._parent.ref)
+        meta = live["metadata"] if live is not None else {}
+        if meta.get("uid") != self._parent.uid or meta.get("deletionTimestamp"):
+            raise GoneError
+
+    async def _carry_out(self, memory: SomaMemory) -> None:
+        found, bench, parent = self._found, self._bench, self._parent
+        self._steps = steps = Steps(bench, parent, memory.spec, found)
+        planned = plan(found.name, parent.uid, found.children, found.facts, bench.verdicts)
+        if any(step.verb is Verb.CREATE for step in planned):
+            await self._still_there()
+        for step in planned:
+            if step.ref.kind is DEPLOYMENT and step.verb is not Verb.DELETE and not await self._may_roll_out(step):
+                continue
+            if step.ref.kind is VOLUME_CLAIM and not found.volume.usable:
+                continue
+            await steps.carry_out(step)
+            if step.ref.kind is VOLUME_CLAIM:
+                self._adopt_volume(step.ref)
+
+    def _adopt_volume(self, ref: Ref) -> None:
+        facts = self._bench.store.child(ref)
+        if facts is None or ref in self._found.failures:
+            return
+        self._found.volume = VolumeVerdict(VolumeState.PRESENT, ref.name, facts.uid)
+        if isinstance(facts.content, Volume):
+            self._found.volume_phase = facts.content.phase
+
+    async def _may_roll_out(self, step: Step) -> bool:
+        found = self._found
+        if not found.volume.usable or found.token is not None:
+            return False
+        if any(child.ref in found.failures for child in found.children if _prerequisite(child)):
+            return False
+        if step.verb is Verb.LEAVE:
+            self._bench.slots.release(self._parent.ref) if found.serves_current else None
+            return True
+        recorded = self._before.volume.uid if self._before.volume else None
+        if found.volume.uid is not None and found.volume.uid != recorded:
+            # Written down before a pod can store anything in it: or its loss would go unnoticed.
+            self._refresh()
+            self._before, self._parent = await write_memory_status(self._bench, self._parent, self._found, self._before)
+        if unasked_rollout(step, self._parent) and not self._bench.slots.take(self._parent.ref):
+            found.waits_for_slot = True
+            return False
+        return True
+
+    async def _finish(self) -> Outcome:
+        found, bench = self._found, self._bench
+        rollout = found.rollout
+        pending = rollout is not None and not rollout.complete
+        served = bool(self._before.version and self._before.version.current == found.version and self._before.image_digest)
+        if pending or (found.serves_current and not served):
+            await look_at_pods(bench, found)
+        await write_memory_status(bench, self._parent, found, self._before)
+        return self._again(pending=pending)
+
+    def _again(self, *, pending: bool) -> Outcome:
+        found = self._found
+        if found.failures:
+            return Outcome(failed=True, result="failed")
+        waits: list[float] = []
+        if found.waits_for_slot:
+            waits.append(_SLOT_SECONDS)
+        if pending and stall_of(found) is None:
+            waits.append(_PROGRESS_SECONDS)
+        if found.memory is not None and found.stall is None:
+            if found.token is not None or found.volume.state is VolumeState.WAITING:
+                waits.append(_PROGRESS_SECONDS)
+            elif not Inputs(found.memory, self._bench.defaults).generates_token:
+                waits.append(_REFERENCE_SECONDS)
+        if self._steps is not None and self._steps.retry_after is not None:
+            waits.append(self._steps.retry_after)
+        return Outcome(again_in=min(waits, default=None), result="stalled" if stall_of(found) else "ok")
+
+
+class GoneError(Exception):
+    """The resource was deleted, or is another one by now: there is nothing to do."""
+
+
+def _prerequisite(child: Child) -> bool:
+    return child.stage in _PREREQUISITES or child.ref.kind is SERVICE_ACCOUNT
+
+
+def _data_lost(volume: VolumeVerdict) -> Failure:
+    text = (
+        f"PersistentVolumeClaim {volume.claim} that held the memories is gone: restore it, or begin empty with the annotation "
+        f"{ACCEPT_DATA_LOSS}={volume.uid}"
+    )
+    return Failure(Reason.DATA_LOST, text)

@@ -1,0 +1,48 @@
+"""What a reconcile works with: one place for its collaborators, so that nothing is a global."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from soma_operator.cluster.client import ClusterClient
+from soma_operator.desired.inputs import Defaults
+from soma_operator.events.recorder import Recorder
+from soma_operator.observe.store import Store
+from soma_operator.plan.drift import Corrections
+from soma_operator.plan.steps import Verdict
+from soma_operator.reconcile.slots import RolloutSlots
+
+
+def now_text() -> str:
+    """The present time as the API writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class Workbench:
+    """Collaborators of the reconcile, and what it remembers between two of them: never anything it could not find out again."""
+
+    client: ClusterClient
+    store: Store
+    recorder: Recorder
+    defaults: Defaults
+    slots: RolloutSlots
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], str] = now_text
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    corrections: Corrections = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.corrections = Corrections(self.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reconcile ended: when to come again by oneself (None: when something changes), and whether something failed."""
+
+    again_in: float | None = None
+    failed: bool = False
+    result: str = "ok"

@@ -1,0 +1,124 @@
+"""Conditions of the single features: back ends, secrets, network, autoscaling, monitoring, backups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from soma_operator.api import MemoryConditionType as Type
+from soma_operator.api import Mode, Reason, SomaMemory
+from soma_operator.catalog.kinds import NETWORK_POLICY
+from soma_operator.desired.inputs import Defaults, Inputs
+from soma_operator.plan.volume import VolumeState
+from soma_operator.status.conditions import Verdict, false, true, unknown
+from soma_operator.status.findings import Findings
+
+_NOT_YET = "is not implemented yet in this version of the operator"
+
+
+def features(found: Findings) -> dict[Type, Verdict]:
+    """One verdict for each feature of a spec that could be parsed."""
+    memory = found.memory
+    assert memory is not None, "features of an invalid spec cannot be told"
+    return {
+        Type.DATABASE_READY: _database(found, memory),
+        Type.VECTOR_STORE_READY: _back_end(memory, "the exact index is in the process, no vector store is needed"),
+        Type.CACHE_READY: _back_end(memory, "one process needs no shared cache"),
+        Type.KAFKA_READY: _events(memory, "events are off"),
+        Type.TOPICS_READY: _events(memory, "events are off: no topics are needed"),
+        Type.SECRETS_READY: secrets(found, memory),
+        Type.MIGRATED: _migrated(found, memory),
+        Type.CONSUMER_READY: _events(memory, "events are off: nothing is consumed"),
+        Type.AUTOSCALING_ACTIVE: _off_or_not_yet(memory.spec.api.autoscaling is not None, "autoscaling"),
+        Type.NETWORK_RESTRICTED: network(found, memory),
+        Type.MONITORING_READY: _monitoring(memory),
+        Type.BACKED_UP: false(Reason.NOT_IMPLEMENTED, f"backup {_NOT_YET}: export, or snapshot the volume"),
+    }
+
+
+def undetermined() -> dict[Type, Verdict]:
+    """The same conditions for a spec that cannot be parsed."""
+    verdict = unknown(Reason.INVALID_SPEC, "cannot be told until the spec is valid")
+    kinds: list[Type] = [
+        Type.DATABASE_READY, Type.VECTOR_STORE_READY, Type.CACHE_READY, Type.KAFKA_READY, Type.TOPICS_READY,
+        Type.SECRETS_READY, Type.MIGRATED, Type.CONSUMER_READY, Type.AUTOSCALING_ACTIVE, Type.NETWORK_RESTRICTED,
+        Type.MONITORING_READY, Type.BACKED_UP,
+    ]  # fmt: skip
+    return dict.fromkeys(kinds, verdict)
+
+
+def _database(found: Findings, memory: SomaMemory) -> Verdict:
+    if memory.spec.mode is Mode.DISTRIBUTED:
+        return false(Reason.NOT_IMPLEMENTED, f"distributed mode {_NOT_YET}")
+    state = found.volume.state
+    if state is VolumeState.LOST:
+        return false(Reason.DATA_LOST, f"the volume {found.volume.claim} is gone")
+    if state is VolumeState.LEAVING:
+        return false(Reason.TERMINATING, f"the volume {found.volume.claim} is being deleted")
+    if state is VolumeState.WAITING:
+        return false(Reason.VOLUME_PENDING, f"PersistentVolumeClaim {found.volume.claim} does not exist: create it")
+    if found.volume_phase != "Bound":
+        return false(Reason.VOLUME_PENDING, f"PersistentVolumeClaim {found.volume.claim} is not bound yet")
+    return true(Reason.EMBEDDED, f"the ledger is in SQLite on PersistentVolumeClaim {found.volume.claim}")
+
+
+def _back_end(memory: SomaMemory, text: str) -> Verdict:
+    if memory.spec.mode is Mode.DISTRIBUTED:
+        return false(Reason.NOT_IMPLEMENTED, f"distributed mode {_NOT_YET}")
+    return true(Reason.EMBEDDED, f"embedded mode: {text}")
+
+
+def _events(memory: SomaMemory, text: str) -> Verdict:
+    if memory.spec.events.enabled:
+        return false(Reason.NOT_IMPLEMENTED, f"spec.events.enabled: publishing and consuming events {_NOT_YET}")
+    return true(Reason.DISABLED, text)
+
+
+def secrets(found: Findings, memory: SomaMemory) -> Verdict:
+    """Whether the token is there."""
+    if memory.spec.external_secret is not None:
+        return false(Reason.NOT_IMPLEMENTED, f"spec.externalSecret {_NOT_YET}: create the Secret and reference it")
+    if found.token is not None:
+        return false(found.token.reason, found.token.message)
+    name, key = Inputs(memory, Defaults("", "")).token_secret
+    if memory.spec.access.token_secret_ref is not None:
+        return true(Reason.SECRET_REFERENCED, f"the token is key {key} of Secret {name}")
+    return true(Reason.SECRET_GENERATED, f"the token was generated into key {key} of Secret {name}")
+
+
+def _migrated(found: Findings, memory: SomaMemory) -> Verdict:
+    if memory.spec.mode is Mode.DISTRIBUTED:
+        return false(Reason.NOT_IMPLEMENTED, f"distributed mode {_NOT_YET}")
+    if found.rollout is not None and found.rollout.available > 0:
+        return true(Reason.MIGRATED_AT_START, "the runtime migrated its ledger when it started")
+    return false(Reason.PROGRESSING, "the runtime migrates its ledger when it starts")
+
+
+def network(found: Findings, memory: SomaMemory) -> Verdict:
+    """Whether the NetworkPolicies are in place."""
+    if not memory.spec.network_policy.enabled:
+        return true(Reason.DISABLED, "spec.networkPolicy.enabled is false: everybody may connect")
+    policies = [child for child in found.children if child.ref.kind is NETWORK_POLICY]
+    failed = [found.failures[child.ref] for child in policies if child.ref in found.failures]
+    if failed:
+        return false(failed[0].reason, f"NetworkPolicy: {failed[0].message}")
+    if policies and all(child.ref in found.facts for child in policies):
+        return true(Reason.POLICIES_APPLIED, "denied by default; the callers of spec.networkPolicy may connect")
+    return false(Reason.POLICIES_PENDING, "the NetworkPolicies are not applied yet")
+
+
+def _off_or_not_yet(asked: bool, feature: str) -> Verdict:
+    if asked:
+        return false(Reason.NOT_IMPLEMENTED, f"{feature} {_NOT_YET}")
+    return true(Reason.DISABLED, f"{feature} is off")
+
+
+def _monitoring(memory: SomaMemory) -> Verdict:
+    observability = memory.spec.observability
+    checks: list[tuple[str, Callable[[], bool]]] = [
+        ("spec.observability.serviceMonitor", lambda: observability.service_monitor.enabled),
+        ("spec.observability.tracing", lambda: observability.tracing is not None),
+    ]
+    asked = [field for field, wanted in checks if wanted()]
+    if asked:
+        return false(Reason.NOT_IMPLEMENTED, f"{asked[0]} {_NOT_YET}")
+    return true(Reason.DISABLED, "no ServiceMonitor and no tracing are asked for")

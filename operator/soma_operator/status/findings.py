@@ -1,0 +1,100 @@
+"""What one reconcile found: the input of every status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from soma_operator.api import Reason, SomaMemory
+from soma_operator.api.status import DriftAction
+from soma_operator.catalog.kinds import DEPLOYMENT, Ref
+from soma_operator.desired.render import Child
+from soma_operator.observe.facts import Facts, Rollout
+from soma_operator.plan.drift import Edit
+from soma_operator.plan.volume import VolumeState, VolumeVerdict
+
+PERMANENT = frozenset({Reason.RESOURCE_CONFLICT, Reason.IMMUTABLE_CONFLICT, Reason.REFUSED, Reason.CRD_NOT_INSTALLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something is not as it should be, ready for a condition."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFinding:
+    """An edit, and what was done about it."""
+
+    edit: Edit
+    action: DriftAction
+
+
+@dataclass(slots=True)
+class Findings:
+    """Filled in the course of one reconcile. `memory` is None when the spec cannot be parsed."""
+
+    name: str
+    namespace: str
+    generation: int
+    memory: SomaMemory | None = None
+    stall: Failure | None = None
+    """What stops everything: invalid or unsafe spec, lost data."""
+    children: Sequence[Child] = ()
+    facts: Mapping[Ref, Facts] = field(default_factory=dict)
+    failures: dict[Ref, Failure] = field(default_factory=dict)
+    volume: VolumeVerdict = VolumeVerdict(VolumeState.NOT_USED)
+    volume_phase: str = ""
+    token: Failure | None = None
+    """What the token Secret lacks."""
+    drift: list[DriftFinding] = field(default_factory=list)
+    pods: Failure | None = None
+    """Why the pods of a rollout do not get on."""
+    waits_for_slot: bool = False
+    image: str = ""
+    image_digest: str | None = None
+    version: str = ""
+    handled_reconcile_at: str | None = None
+
+    @property
+    def deployment(self) -> Child | None:
+        """The Deployment of the API."""
+        found = [child for child in self.children if child.ref.kind is DEPLOYMENT]
+        return found[0] if found else None
+
+    @property
+    def deployment_facts(self) -> Facts | None:
+        """What runs; also where the spec is invalid and nothing is desired."""
+        child = self.deployment
+        if child is not None:
+            return self.facts.get(child.ref)
+        names = (self.name, f"{self.name}-api")
+        return next((f for ref, f in self.facts.items() if ref.kind is DEPLOYMENT and ref.name in names), None)
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """How far what runs is."""
+        facts = self.deployment_facts
+        return facts.content if facts is not None and isinstance(facts.content, Rollout) else None
+
+    def in_sync(self, child: Child) -> bool:
+        """Whether the object was applied as it is desired now."""
+        facts = self.facts.get(child.ref)
+        return facts is not None and facts.desired_hash == child.hash and not facts.deleting and child.ref not in self.failures
+
+    @property
+    def serves_current(self) -> bool:
+        """The newest template is rolled out completely."""
+        child, rollout = self.deployment, self.rollout
+        return child is not None and rollout is not None and rollout.complete and self.in_sync(child)
+
+    @property
+    def open_drift(self) -> DriftAction | None:
+        """The worst action that leaves an edit standing."""
+        actions = {finding.action for finding in self.drift}
+        for action in (DriftAction.BACKING_OFF, DriftAction.REPORTED):
+            if action in actions:
+                return action
+        return None

@@ -1,0 +1,52 @@
+"""Structured logs: one JSON object a line, each with the id of the reconcile that it belongs to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from soma_operator.settings import LogFormat, OperatorSettings
+
+RECONCILE_ID: ContextVar[str] = ContextVar("reconcile_id", default="")
+RESOURCE: ContextVar[str] = ContextVar("resource", default="")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# Their messages hold whole request URLs or bodies; what matters of them is in our metrics.
+_CHATTY = ("kopf.activities", "kopf.objects", "kopf._core.engines.activities", "aiohttp.access", "asyncio")
+
+
+class JsonFormatter(logging.Formatter):
+    """`extra=` fields become keys of the object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if RECONCILE_ID.get():
+            entry["reconcile_id"] = RECONCILE_ID.get()
+            entry["resource"] = RESOURCE.get()
+        entry.update({k: v for k, v in vars(record).items() if k not in _STANDARD and not k.startswith("k8s_") and k != "settings"})
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+def configure(settings: OperatorSettings) -> None:
+    """Send all logs to standard error, in the chosen format."""
+    handler = logging.StreamHandler(sys.stderr)
+    if settings.log_format is LogFormat.JSON:
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.value)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
