@@ -30,6 +30,7 @@ from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFo
 from memory_runtime.model.records import DeleteReceipt, MemoryRecord, Scope, StoreItem, StoreReceipt, Vector
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.sqlite import SQLiteLedger, fts, reading
+from memory_runtime.telemetry.heartbeat import Heartbeat
 from memory_runtime.telemetry.metrics import Metrics
 
 MIN_SEQ_WAIT_SECONDS: Final = 2.0
@@ -55,6 +56,8 @@ class MemoryEngine:
         self.metrics = metrics
         self.clock = clock
         self.notes: tuple[str, ...] = ()
+        self.heartbeat = Heartbeat()
+        self._opening: asyncio.Future[tuple[str, ...]] | None = None
         self._started = False
         self._closing = False
         self._access = AccessLog()
@@ -67,17 +70,28 @@ class MemoryEngine:
 
         Raises SettingsError (exit 2) or Unavailable.
         """
-        self.notes = await asyncio.to_thread(open_and_load, self.ledger, self.follower, self.provider, self.settings)
-        self._started = True
+        self.heartbeat.start()
+        self._opening = asyncio.ensure_future(
+            asyncio.to_thread(
+                open_and_load, self.ledger, self.follower, self.provider, self.settings, lambda: self._closing
+            )
+        )
+        # shielded: a cancelled start must not leave the thread alone with the ledger; `close` waits for it
+        self.notes = await asyncio.shield(self._opening)
+        reporting.follow(self)
         self._housekeeper.start()
+        self._started = True
 
     async def close(self) -> None:
         """Refuses new requests, flushes access counts, finishes queued commits and gives the directory back."""
         if self._closing:
             return
         self._closing = True
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
         if self._started:
             await self._housekeeper.stop()
+        await self.heartbeat.stop()
         await asyncio.to_thread(self.ledger.close)
         self.provider.close()
 

@@ -94,7 +94,8 @@ class Housekeeper:
         while True:
             found = await self._ledger.read(
                 lambda connection: connection.execute(
-                    "SELECT id, tenant, namespace, memory_type FROM memories WHERE deleted = 0 AND expires_at IS NOT NULL"
+                    "SELECT id, tenant, namespace, memory_type FROM memories"
+                    " WHERE deleted = 0 AND expires_at IS NOT NULL"
                     " AND expires_at <= ? AND pinned = 0 AND hold = 0 LIMIT ?",
                     (now, EXPIRE_BATCH),
                 ).fetchall()

@@ -73,6 +73,20 @@ def readiness(engine: MemoryEngine, *, started: bool, closing: bool) -> Readines
     )
 
 
+def follow(engine: MemoryEngine) -> None:
+    """Lets the gauges read the engine when they are scraped."""
+    metrics, follower, ledger = engine.metrics, engine.follower, engine.ledger
+    metrics.total_vectors.set_function(lambda: len(follower.index))
+    metrics.memories.set_function(lambda: sum(dict(follower.counts).values()))
+    metrics.head_seq.set_function(lambda: ledger.head_seq)
+    metrics.applied_seq.set_function(lambda: follower.applied_seq)
+    metrics.commits.set_function(lambda: ledger.commits)
+    metrics.heartbeat_lag.set_function(lambda: engine.heartbeat.lag)
+    metrics.index_load.set(follower.load_seconds)
+    metrics.decay_active.set(0.0 if engine.settings.half_life is None else 1.0)
+    metrics.build.info({"mode": engine.settings.mode, "embedding": engine.provider.name})
+
+
 def coordinate_hits(connection: sqlite3.Connection, found: Sequence[tuple[bytes, float]]) -> list[CoordinateHit]:
     """The records behind a search of the coordinate collections, in its order."""
     records = reading.by_ids(connection, [identity for identity, _ in found])

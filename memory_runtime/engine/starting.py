@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 from memory_runtime.embedding import EmbeddingProvider
@@ -15,9 +17,13 @@ DIMENSION_FACT: Final = "vector_dim"
 
 
 def open_and_load(
-    ledger: SQLiteLedger, follower: Follower, provider: EmbeddingProvider, settings: SMFSettings
+    ledger: SQLiteLedger,
+    follower: Follower,
+    provider: EmbeddingProvider,
+    settings: SMFSettings,
+    abandoned: Callable[[], bool],
 ) -> tuple[str, ...]:
-    """Leaves ledger and index ready, and returns what the user should hear about.
+    """Leaves ledger and index ready, and returns what the user should hear about; ends early once `abandoned`.
 
     Raises SettingsError where the settings contradict the ledger, Unavailable where it is damaged.
     """
@@ -26,7 +32,7 @@ def open_and_load(
     _check_dimension(facts, settings)
     _check_revision(facts, provider)
     follower.rebuild(
-        ledger.scan(settings.vector_dim),
+        itertools.takewhile(lambda _: not abandoned(), ledger.scan(settings.vector_dim)),
         ledger.read_now(reading.coordinate_rows),
         ledger.read_now(reading.counts),
         ledger.head_seq,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -73,10 +73,6 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=_LATENCY)
-
-    def follow(self, gauge: Gauge, read: Callable[[], float]) -> None:
-        """Makes a gauge read its value when it is scraped."""
-        gauge.set_function(read)
 
     @contextlib.contextmanager
     def storing(self, namespace: str, count: int) -> Iterator[None]:

@@ -78,7 +78,7 @@ def shortest_path(
     link_type: str | None,
     max_length: int,
 ) -> list[Edge] | None:
-    """The edges of a path with the fewest hops, at most `max_length`; none from a coordinate to itself; None without one.
+    """The edges of a path with the fewest hops, at most `max_length`; empty for a start that is the goal; else None.
 
     Raises Unprocessable when the walk passes 100,000 coordinates.
     """

@@ -51,6 +51,7 @@ class Writer:
         self._connection = connect(path, writer=True)
         self._normalisers: dict[str, NormaliserState] = {}
         self._closed = False
+        self._door = threading.Lock()
         self._checkpoint_wanted = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._checkpointer = threading.Thread(target=self._checkpoint_loop, name="ledger-checkpoint", daemon=True)
@@ -65,20 +66,23 @@ class Writer:
 
     def submit(self, run: Callable[[Transaction], T]) -> Future[T]:
         """Queues work for the next group. Raises Unavailable when closed or when too much is waiting already."""
-        if self._closed:
-            raise Unavailable("the ledger is closed", remedy="retry when the runtime is up again", retry_after=1.0)
         if self._queue.qsize() >= MAX_WAITING:
             raise Unavailable("too many writes are waiting", remedy="send fewer at once, then retry", retry_after=1.0)
         job = _Job(run)
-        self._queue.put(job)
+        with self._door:
+            # nothing may be queued behind the last item: nobody would ever answer it
+            if self._closed:
+                raise Unavailable("the ledger is closed", remedy="retry when the runtime is up again", retry_after=1.0)
+            self._queue.put(job)
         return job.future
 
     def close(self) -> None:
         """Finishes what is queued, then folds the log into the database file."""
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
+        with self._door:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
         self._checkpoint_wanted.set()
         self._checkpointer.join()
