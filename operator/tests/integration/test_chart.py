@@ -1,0 +1,102 @@
+"""The Helm chart renders what the kustomize base does, brings the CRDs, and refuses values that mean nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hack.cluster.tools import program
+from soma_operator.settings import OperatorSettings
+
+ROOT = Path(__file__).resolve().parents[3]
+CHART = ROOT / "charts/soma-memory-operator"
+Key = tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def helm() -> Path:
+    """Built by `go install` when it is not there yet."""
+    return program("helm")
+
+
+def render(helm: Path, *values: str) -> subprocess.CompletedProcess[str]:
+    settings = [part for value in values for part in ("--set", value)]
+    command = ["template", "soma-operator", str(CHART), "--namespace=soma-system", "--kube-version=1.36.3"]
+    return subprocess.run([str(helm), *command, *settings], capture_output=True, text=True, timeout=120, check=False)
+
+
+def objects(text: str) -> dict[Key, dict[str, Any]]:
+    return {(body["kind"], body["metadata"]["name"]): body for body in yaml.safe_load_all(text) if body}
+
+
+def rendered(helm: Path, *values: str) -> dict[Key, dict[str, Any]]:
+    done = render(helm, *values)
+    assert done.returncode == 0, done.stderr
+    return objects(done.stdout)
+
+
+def environment(found: dict[Key, dict[str, Any]]) -> dict[str, str]:
+    (container,) = found["Deployment", "soma-operator"]["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry["value"] for entry in container["env"]}
+
+
+def test_the_chart_renders_the_objects_of_the_kustomize_base(helm: Path) -> None:
+    build = [str(program("kubectl")), "kustomize", str(ROOT / "manifests/base")]
+    base = objects(subprocess.run(build, capture_output=True, text=True, timeout=60, check=True).stdout)
+    # A release lives in a namespace that Helm makes.
+    del base["Namespace", "soma-system"]
+    assert rendered(helm, "crds.install=false") == base
+
+
+def test_the_chart_brings_the_crds_and_leaves_them_behind(helm: Path) -> None:
+    found = rendered(helm)
+    for path in (ROOT / "crds").glob("soma*.yaml"):
+        expected = yaml.safe_load(path.read_text(encoding="utf-8"))
+        expected["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+        assert found["CustomResourceDefinition", expected["metadata"]["name"]] == expected
+
+
+def test_the_crds_can_be_left_to_somebody_else(helm: Path) -> None:
+    assert not [key for key in rendered(helm, "crds.install=false") if key[0] == "CustomResourceDefinition"]
+
+
+def test_secrets_can_be_granted_namespace_by_namespace(helm: Path) -> None:
+    found = rendered(helm, "rbac.clusterWideSecrets=false")
+    assert ("ClusterRole", "soma-operator-secrets") in found
+    assert ("ClusterRoleBinding", "soma-operator-secrets") not in found
+
+
+def test_a_digest_wins_over_a_tag(helm: Path) -> None:
+    digest = "sha256:" + "0" * 64
+    found = rendered(helm, "runtimeImage.repository=r.example.com/runtime", f"runtimeImage.digest={digest}")
+    assert environment(found)["SOMA_OPERATOR_RUNTIME_IMAGE"] == f"r.example.com/runtime@{digest}"
+
+
+def test_other_settings_reach_the_operator(helm: Path) -> None:
+    found = rendered(helm, "settings.ROLLOUT_SLOTS=4", "logLevel=DEBUG")
+    assert OperatorSettings.from_environment(environment(found)).rollout_slots == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("replicas=0", "at '/replicas'"),
+        ("replica=3", "additional properties 'replica' not allowed"),
+        ("image.digest=latest", "at '/image/digest'"),
+        ("settings.HEALTH_PORT=1", "invalid propertyName 'HEALTH_PORT'"),
+        ("logLevel=LOUD", "at '/logLevel'"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_by_its_name(helm: Path, value: str, says: str) -> None:
+    done = render(helm, value)
+    assert done.returncode != 0
+    assert says in done.stderr
+
+
+def test_the_chart_is_well_formed(helm: Path) -> None:
+    done = subprocess.run([str(helm), "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
