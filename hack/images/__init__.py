@@ -9,7 +9,7 @@ an image registry, driving docker or buildah, reading the archives that come out
 """
 
 from hack.images.archive import Image
-from hack.images.build import build
 from hack.images.errors import ImageError
+from hack.images.pipeline import build
 
 __all__ = ["Image", "ImageError", "build"]

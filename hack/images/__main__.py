@@ -10,10 +10,10 @@ from pathlib import Path
 
 from hack.images import archive, report, wheels
 from hack.images.base import base
-from hack.images.build import build
 from hack.images.engines import Buildah, choose
 from hack.images.errors import ImageError
 from hack.images.layout import RECIPES, cache
+from hack.images.pipeline import build
 from hack.images.running import run, say
 
 ENGINES = ("auto", "docker", "buildah")

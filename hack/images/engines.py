@@ -20,6 +20,7 @@ from hack.images.running import run, say
 
 DOCKER_BASE = "python:3.12-slim-bookworm"
 DOCKER_PYTHON = "3.12"
+STORE_BYTES = 8e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class Buildah:
 
     def build(self, order: Order, output: Path) -> None:
         self.prepare()
+        self.bound()
         self.import_base()
         run(self.build_command(order), f"buildah could not build {order.recipe.name}")
         with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
@@ -194,6 +196,17 @@ class Buildah:
                 chosen.write_text("overlay" if _overlay_works(self.store) else "vfs")
             self._driver = chosen.read_text().strip()
         return self._driver
+
+    def bound(self) -> None:
+        """Starts the store anew when it has outgrown STORE_BYTES: every change of source leaves layers behind (vfs:
+        whole copies)."""
+        files = (Path(folder, name) for folder, _, names in os.walk(self.store) for name in names)
+        used = sum(path.lstat().st_blocks * 512 for path in files if path.is_symlink() or path.exists())
+        if used > STORE_BYTES:
+            say(
+                f"buildah's store has grown to {used / 1e9:.0f} GB: starting it anew (this build takes a minute longer)"
+            )
+            self.clear()
 
     def clear(self) -> None:
         """Removes buildah's store: images live on as archives, and the base is imported again."""
