@@ -1,7 +1,7 @@
 """The only file that knows kopf: start-up, login, watching and shutdown. Nothing here may write to a resource.
 
-Handlers are of the kinds that cost no write: on.startup, on.cleanup, on.login and on.event. The changing kinds (create, update, field,
-daemon, timer) would annotate resources or add finalizers.
+Handlers are of the kinds that cost no write: on.startup, on.cleanup, on.login and on.event. The changing kinds
+(create, update, field, daemon, timer) would annotate resources or add finalizers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def _watch(registry: kopf.OperatorRegistry, process: OperatorProcess, kind: Kind
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Quiet and persistent: no peering, no events, no annotations; streams that end now and then and are opened again."""
+    """Quiet and persistent: no peering, no events, no annotations; streams that end now and then and are opened
+    again."""
     settings.peering.standalone = True
     settings.posting.enabled = False
     settings.networking.error_backoffs = Backoffs()
@@ -81,7 +82,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
 def run(process: OperatorProcess) -> None:
     """Run until SIGTERM or SIGINT."""
     asyncio.run(
-        kopf.operator(registry=registry_for(process), settings=kopf.OperatorSettings(), clusterwide=True, standalone=True)
+        kopf.operator(
+            registry=registry_for(process), settings=kopf.OperatorSettings(), clusterwide=True, standalone=True
+        )
     )
-
-

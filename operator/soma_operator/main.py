@@ -56,13 +56,16 @@ def _run(settings: OperatorSettings) -> int:
 
     configure(settings)
     log = logging.getLogger("soma_operator")
-    log.info("starting", extra={"version": version(), "identity": settings.identity, "runtime_image": settings.runtime_image})
+    log.info(
+        "starting", extra={"version": version(), "identity": settings.identity, "runtime_image": settings.runtime_image}
+    )
     try:
         handlers.run(OperatorProcess(settings, f"soma-operator/{version()}"))
     except KeyboardInterrupt:
         return 0
     except Exception as error:
-        log.error("stopped: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        # One clear line for people; the traceback only for those who debug.
+        log.log(logging.ERROR, "stopped: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
         return 1
     return 0
 

@@ -85,12 +85,13 @@ class OperatorProcess:
             await asyncio.wait_for(self._leadership.release(), 5.0)
         for runner in self._runners:
             await runner.cleanup()
-        await self._lease_api.close()
+        await self._lease_api.close()  # type: ignore[no-untyped-call]
         await self._client.close()
 
     def watch_session(self) -> tuple[str, aiohttp.ClientSession]:
         """Server and session for the watches."""
-        assert self._configuration is not None, "open() comes first"
+        if self._configuration is None:
+            raise RuntimeError("open() comes first")
         return self._configuration.host, session(self._configuration, self._streams, self._agent)
 
     def saw(self, kind: Kind, change: str | None, body: Mapping[str, Any]) -> None:
@@ -129,8 +130,7 @@ class OperatorProcess:
 
     async def _lead(self) -> None:
         """What the leader does: the standby has the same picture, so that it can go on at once."""
-        while not self._streams.synced():
-            await asyncio.sleep(0.1)
+        await self._streams.wait_synced()
         for parent in self._store.parents():
             self._queue.add(parent.ref, Priority.ROUTINE)
         await self._workers.run()

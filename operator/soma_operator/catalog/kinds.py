@@ -10,7 +10,8 @@ VERSION = "v1alpha1"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One served kind. `bodies` is False for kinds of which only metadata is ever requested, because their values are not ours to read."""
+    """One served kind. `bodies` is False for kinds of which only metadata is ever requested, because their values are
+    not ours to read."""
 
     group: str
     version: str

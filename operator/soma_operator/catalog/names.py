@@ -5,7 +5,8 @@ from __future__ import annotations
 from soma_operator.catalog.kinds import GROUP
 
 FIELD_MANAGER = "soma-operator"
-TOKEN_MANAGER = "soma-operator-token"  # noqa: S105 a field manager of its own: what owns the token's value is never applied again
+TOKEN_MANAGER = "soma-operator-token"  # noqa: S105
+"""A field manager of its own: what owns the token's value is never applied again."""
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MEMORY_LABEL = f"{GROUP}/memory"
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
@@ -26,7 +27,7 @@ ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 RECONCILE_AT = f"{GROUP}/reconcile-at"
 """On a SomaMemory: any new value asks for a reconcile now; status.lastHandledReconcileAt answers with it."""
 
-TOKEN_KEY = "token"  # noqa: S105 the name of a key
+TOKEN_KEY = "token"  # noqa: S105
 SETTINGS_KEY = "settings.yaml"
 
 

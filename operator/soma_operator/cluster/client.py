@@ -1,4 +1,5 @@
-"""Requests to the API server: get, list, apply, create, delete; each with a deadline, a turn, a metric and a classified error."""
+"""Requests to the API server: get, list, apply, create, delete; each with a deadline, a turn, a metric and a
+classified error."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ class ClusterClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
 
     async def get(self, ref: Ref) -> Body | None:
         """The object, or its metadata only; None if it does not exist."""
@@ -139,7 +140,7 @@ class ClusterClient:
                 method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
             )
             response = await self._api.call_api(*prepared, _request_timeout=_TIMEOUT)
-            raw: bytes = await response.read()
+            raw: bytes = await response.read()  # type: ignore[no-untyped-call]
         except (TimeoutError, aiohttp.ClientError, ApiException, OSError) as error:
             metrics.API_REQUESTS.labels(method, kind.name, "none").inc()
             raise unreachable(error) from None

@@ -17,7 +17,8 @@ RETRYABLE = frozenset({Reason.API_UNAVAILABLE, Reason.QUOTA_EXCEEDED, Reason.ADM
 
 @dataclass(frozen=True, slots=True)
 class ApiError(Exception):
-    """A request that failed. `status` is HTTP's, 0 when no answer came; `retry_after` seconds, if the server named them."""
+    """A request that failed. `status` is HTTP's, 0 when no answer came; `retry_after` seconds, if the server named
+    them."""
 
     status: int
     reason: Reason

@@ -1,11 +1,12 @@
 """The watch streams: the session that they run in, and whether each of them is alive.
 
-The session rewrites what is asked for: of kinds whose values are not ours to read only metadata is streamed. It also sees every
-stream open and end, which is the only way to notice one that died while the process lives.
+The session rewrites what is asked for: of kinds whose values are not ours to read only metadata is streamed. It also
+sees every stream open and end, which is the only way to notice one that died while the process lives.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Streams:
     def __init__(self, kinds: Iterable[Kind], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._started = clock()
+        self._changed = asyncio.Event()
         self._by_path = {kind.path(): kind for kind in kinds}
         self._streams: dict[Kind, Stream] = {kind: Stream() for kind in self._by_path.values()}
 
@@ -63,10 +65,13 @@ class Streams:
             stream.opened = self._clock()
         elif status == 200:
             stream.listed = self._clock()
+        self._changed.set()
 
-    def synced(self) -> bool:
-        """Every stream was listed and opened once, or refused for lack of rights."""
-        return all(stream.opened is not None or stream.status == 403 for stream in self._streams.values())
+    async def wait_synced(self) -> None:
+        """Until every stream was listed and opened once, or refused for lack of rights."""
+        while self.unready():
+            self._changed.clear()
+            await self._changed.wait()
 
     def unready(self) -> list[str]:
         """Kinds that were not listed yet."""
@@ -74,7 +79,8 @@ class Streams:
         return sorted(waiting)
 
     def dead(self, served: Mapping[Kind, bool]) -> list[str]:
-        """Kinds whose stream did not open for two of its lives although `served` (a list of our own) says that it could."""
+        """Kinds whose stream did not open for two of its lives although `served` (a list of our own) says that it
+        could."""
         limit = self._clock() - 2 * SERVER_TIMEOUT - GRACE
         return sorted(
             kind.name
@@ -86,7 +92,7 @@ class Streams:
 class ListResponse(aiohttp.ClientResponse):
     """An empty list of metadata comes as `items: null`, which kopf does not expect."""
 
-    async def json(self, **options: Any) -> Any:  # type: ignore[override]  # passes on whatever it is called with
+    async def json(self, **options: Any) -> Any:
         """The document, with a list where one belongs."""
         document = await super().json(**options)
         if isinstance(document, dict) and document.get("items", ()) is None:

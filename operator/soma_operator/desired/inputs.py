@@ -1,4 +1,5 @@
-"""All that the desired objects depend on. Same inputs, same objects: nothing here may be a time, a count or a random value."""
+"""All that the desired objects depend on. Same inputs, same objects: nothing here may be a time, a count or a random
+value."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ def allowed(spec: SomaMemorySpec) -> list[dict[str, Any]]:
 
 
 def reachable(spec: SomaMemorySpec) -> list[dict[str, Any]]:
-    """Egress: nothing in embedded mode; the endpoints in distributed mode; what is named beside; DNS where anything may be reached."""
+    """Egress: nothing in embedded mode; the endpoints in distributed mode; what is named beside; DNS where anything
+    may be reached."""
     rules = [_extra(egress) for egress in spec.network_policy.extra_egress]
     ports = _endpoint_ports(spec) if spec.mode is Mode.DISTRIBUTED else []
     if ports:
@@ -37,7 +38,9 @@ def reachable(spec: SomaMemorySpec) -> list[dict[str, Any]]:
 
 def _endpoint_ports(spec: SomaMemorySpec) -> list[int]:
     endpoints = spec.endpoints
-    ports = {server.port for server in (endpoints.postgresql, endpoints.redis, endpoints.qdrant, endpoints.graph) if server}
+    ports = {
+        server.port for server in (endpoints.postgresql, endpoints.redis, endpoints.qdrant, endpoints.graph) if server
+    }
     if endpoints.qdrant:
         ports.add(endpoints.qdrant.grpc_port)
     if endpoints.kafka:

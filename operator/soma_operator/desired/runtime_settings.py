@@ -29,7 +29,8 @@ _MAX_EXPONENT = 8.0
 
 
 def runtime_settings(spec: SomaMemorySpec) -> dict[str, Any]:
-    """Key → value, complete: what a spec leaves out is written with its default, so that the ConfigMap tells what is in force."""
+    """Key → value, complete: what a spec leaves out is written with its default, so that the ConfigMap tells what is
+    in force."""
     return {
         "mode": spec.mode.value,
         "namespace": spec.tenancy.namespace,
@@ -78,7 +79,9 @@ def beyond_runtime(spec: SomaMemorySpec) -> list[Problem]:
         if value > limit
     ]
     if scoring.similarity_exponent == 0:
-        found.append(Problem("spec.scoring.similarityExponent", "this version of the runtime takes more than 0", "raise it"))
+        found.append(
+            Problem("spec.scoring.similarityExponent", "this version of the runtime takes more than 0", "raise it")
+        )
     return found
 
 
@@ -116,7 +119,8 @@ def _retention(spec: SomaMemorySpec) -> dict[str, Any]:
 def quantity(text: str) -> int:
     """Bytes of a Kubernetes quantity, rounded down."""
     match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    assert match is not None, "the API's pattern admits nothing else"
+    if match is None:
+        raise ValueError("not a quantity")
     number, unit = match.groups()
     if unit == "m":
         return int(float(number) / 1000)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
-class PatientLock(LeaseLock):  # type: ignore[misc]  # the client is untyped
+class PatientLock(LeaseLock):
     """A LeaseLock whose requests end in time, and to which no answer is an answer: not renewed."""
 
     def __init__(self, name: str, namespace: str, identity: str, api_client: ApiClient, timeout: float) -> None:
@@ -39,12 +39,15 @@ class PatientLock(LeaseLock):  # type: ignore[misc]  # the client is untyped
             return False, ApiException(status=0, reason=type(error).__name__)
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Whether the Lease was created. The client's own (37.0) passes `pretty` in a way that its validation refuses."""
+        """Whether the Lease was created. The client's own (37.0) passes `pretty` in a way that its validation
+        refuses."""
         lease = V1Lease(metadata=V1ObjectMeta(name=name), spec=self.update_lease(election_record))
         try:
             await asyncio.wait_for(self.api_instance.create_namespaced_lease(namespace, lease), self._timeout)
         except (ApiException, *_NO_ANSWER) as error:
-            log.warning("the lease was not created", extra={"detail": f"{getattr(error, 'status', '')} {type(error).__name__}"})
+            log.warning(
+                "the lease was not created", extra={"detail": f"{getattr(error, 'status', '')} {type(error).__name__}"}
+            )
             return False
         return True
 
@@ -55,12 +58,13 @@ class PatientLock(LeaseLock):  # type: ignore[misc]  # the client is untyped
     async def release(self) -> None:
         """Let go of the Lease, so that another replica need not wait for it to expire."""
         held, record = await self.get(self.name, self.namespace)
-        if not held or record.holder_identity != self.identity:
+        lease = self.lease_reference
+        if not held or record.holder_identity != self.identity or lease is None or lease.spec is None:
             return
-        self.lease_reference.spec.holder_identity = ""
-        self.lease_reference.spec.lease_duration_seconds = 1
+        lease.spec.holder_identity = ""
+        lease.spec.lease_duration_seconds = 1
         with contextlib.suppress(ApiException, *_NO_ANSWER):
-            replaced = self.api_instance.replace_namespaced_lease(self.name, self.namespace, self.lease_reference)
+            replaced = self.api_instance.replace_namespaced_lease(self.name, self.namespace, lease)
             await asyncio.wait_for(replaced, self._timeout)
 
     async def _in_time(self, request: Awaitable[bool]) -> bool:
@@ -89,7 +93,6 @@ class Leadership:
             return
         while True:
             await LeaderElection(self._config()).run()
-            log.warning("lost the lease; standing by")
 
     async def release(self) -> None:
         """To be called after `run` was cancelled."""
@@ -104,8 +107,11 @@ class Leadership:
             renew_deadline=duration * 2 / 3,
             retry_period=max(1.0, duration / 7.5),
             onstarted_leading=self._leading,
-            onstopped_leading=None,
+            onstopped_leading=self._stopped,
         )
+
+    async def _stopped(self) -> None:
+        log.warning("lost the lease; standing by")
 
     async def _leading(self) -> None:
         log.info("leading", extra={"identity": self._settings.identity})

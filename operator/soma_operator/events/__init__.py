@@ -1,4 +1,5 @@
-"""Kubernetes Events: what people see in `kubectl describe`. Only transitions, aggregated, and never more than a trickle.
+"""Kubernetes Events: what people see in `kubectl describe`. Only transitions, aggregated, and never more than a
+trickle.
 
 Imports `cluster`, `catalog`, `telemetry`.
 """

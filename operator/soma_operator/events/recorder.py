@@ -40,10 +40,8 @@ class Happening:
 @dataclass(slots=True)
 class _Series:
     name: str
-    first: float
     sent: float
     count: int = 1
-    unsent: int = 0
 
 
 class Recorder:
@@ -93,9 +91,9 @@ class Recorder:
         if not self._within_budget(happening.uid, now):
             metrics.EVENTS.labels("limited").inc()
             return
-        body = self._body(happening)
-        await self._client.create_event(happening.ref.namespace, body)
-        self._series[happening] = _Series(body["metadata"]["name"], now, now)
+        name = _event_name(happening)
+        await self._client.create_event(happening.ref.namespace, self._body(happening, name))
+        self._series[happening] = _Series(name, now)
         metrics.EVENTS.labels("sent").inc()
 
     def _within_budget(self, uid: str, now: float) -> bool:
@@ -104,16 +102,12 @@ class Recorder:
         self._budget[uid] = (tokens - 1 if tokens >= 1 else tokens, now)
         return tokens >= 1
 
-    def _body(self, happening: Happening) -> dict[str, Any]:
+    def _body(self, happening: Happening, name: str) -> dict[str, Any]:
         ref = happening.ref
-        text = f"{happening.uid}{happening.reason}{happening.message}{_micro_time()}"
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {
-                "name": f"{ref.name}.{hashlib.sha256(text.encode()).hexdigest()[:16]}",
-                "namespace": ref.namespace,
-            },
+            "metadata": {"name": name, "namespace": ref.namespace},
             "eventTime": _micro_time(),
             "reportingController": f"memory.somatech.dev/{FIELD_MANAGER}",
             "reportingInstance": self._identity[:128],
@@ -129,6 +123,11 @@ class Recorder:
                 "uid": happening.uid,
             },
         }
+
+
+def _event_name(happening: Happening) -> str:
+    text = f"{happening.uid}{happening.reason}{happening.message}{_micro_time()}"
+    return f"{happening.ref.name}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _micro_time() -> str:

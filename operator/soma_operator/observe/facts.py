@@ -47,7 +47,8 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class SecretData:
-    """What is known of a Secret's values without reading them: names of its keys (None: not told), and a digest of who wrote when."""
+    """What is known of a Secret's values without reading them: names of its keys (None: not told), and a digest of
+    who wrote when."""
 
     keys: frozenset[str] | None
     digest: str
@@ -91,7 +92,8 @@ class Facts:
     content: Content = None
 
     def belongs_to(self, name: str, uid: str) -> bool:
-        """Whether it is a child of that SomaMemory: of this one by uid, or of a former one of the same name (clone, restore, retained)."""
+        """Whether it is a child of that SomaMemory: of this one by uid, or of a former one of the same name (clone,
+        restore, retained)."""
         if self.owner is not None:
             kind, owner, owner_uid = self.owner
             return kind == SOMA_MEMORY.name and (owner_uid == uid or owner == name)
@@ -125,7 +127,11 @@ def _controller(meta: Mapping[str, Any]) -> tuple[str, str, str] | None:
             group = str(owner.get("apiVersion", "")).partition("/")[0]
             kind = str(owner.get("kind", ""))
             # A SomaMemory of another group is a stranger.
-            return (kind if group == GROUP else f"{kind}.{group}", str(owner.get("name", "")), str(owner.get("uid", "")))
+            return (
+                kind if group == GROUP else f"{kind}.{group}",
+                str(owner.get("name", "")),
+                str(owner.get("uid", "")),
+            )
     return None
 
 

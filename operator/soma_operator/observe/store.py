@@ -1,4 +1,5 @@
-"""The last picture of the cluster. Filled by watch events, by answers to our own writes and by the resync; never by guesses."""
+"""The last picture of the cluster. Filled by watch events, by answers to our own writes and by the resync; never by
+guesses."""
 
 from __future__ import annotations
 
@@ -121,7 +122,8 @@ class Store:
         return known
 
     def prune(self, kind: Kind, listed: Iterable[Ref], before: int) -> list[Facts]:
-        """Forget children of `kind` that a list as of resource version `before` did not hold; returns what was known of them."""
+        """Forget children of `kind` that a list as of resource version `before` did not hold; returns what was known
+        of them."""
         present = set(listed)
         gone = [
             facts

@@ -63,13 +63,19 @@ def own_digest(metadata: Mapping[str, Any]) -> str | None:
 
 
 def editor_of(metadata: Mapping[str, Any], path: Path) -> str:
-    """The manager that owns `path` now; for a path that was removed, whoever wrote to the object last; else `unknown`."""
-    others = [entry for entry in entries(metadata) if not entry.get("subresource") and not _ours(entry)]
+    """The manager that owns `path` now; for a path that was removed, whoever wrote to the object last; else
+    `unknown`."""
+    others = [entry for entry in entries(metadata) if not _ours(entry)]
+    # Owners of a subresource count too: `kubectl scale` writes through one.
     for entry in others:
         members = paths(entry.get("fieldsV1") or _EMPTY)
-        if path in members or any(member[: len(path)] == path for member in members):
+        if any(member[: len(path)] == path for member in members):
             return str(entry.get("manager", "unknown"))
-    latest = max(others, key=lambda entry: str(entry.get("time", "")), default=None)
+    latest = max(
+        (entry for entry in others if not entry.get("subresource")),
+        key=lambda entry: str(entry.get("time", "")),
+        default=None,
+    )
     return str(latest.get("manager", "unknown")) if latest else "unknown"
 
 
@@ -97,7 +103,8 @@ def _plain(name: str) -> bool:
 
 
 def data_keys(metadata: Mapping[str, Any]) -> frozenset[str] | None:
-    """Names of a Secret's keys as far as managedFields tells them, without reading a value; None where it does not tell."""
+    """Names of a Secret's keys as far as managedFields tells them, without reading a value; None where it does not
+    tell."""
     found: set[str] = set()
     told = False
     for entry in entries(metadata):

@@ -1,8 +1,9 @@
 """What our managedFields entry must be after a manifest was applied, computed without asking.
 
-Follows structured-merge-diff's ToFieldSet: scalars, atomic lists and maps, items of keyed lists, and entries of free-form maps are
-members. Only the places where the Kubernetes schema departs from "a map is a struct, a list is atomic" are listed here; a place missing
-from the list costs one dry-run request an object, not correctness, because an unexpected digest is verified before it counts as drift.
+Follows structured-merge-diff's ToFieldSet: scalars, atomic lists and maps, items of keyed lists, and entries of
+free-form maps are members. Only the places where the Kubernetes schema departs from "a map is a struct, a list is
+atomic" are listed here; a place missing from the list costs one dry-run request an object, not correctness, because an
+unexpected digest is verified before it counts as drift.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def judge_volume(
 ) -> VolumeVerdict:
     """Compare the claim with what is recorded in status.
 
-    `recorded` is status.volume.uid, `accepted` the annotation by which a person accepts the loss of that very uid, `existing` says
-    that the claim is not ours to make.
+    `recorded` is status.volume.uid, `accepted` the annotation by which a person accepts the loss of that very uid,
+    `existing` says that the claim is not ours to make.
     """
     consented = recorded is not None and accepted == recorded
     if facts is None:

@@ -1,4 +1,5 @@
-"""Carries out the steps of a plan: one request each, its failure kept for the status, its answer taken into the store."""
+"""Carries out the steps of a plan: one request each, its failure kept for the status, its answer taken into the
+store."""
 
 from __future__ import annotations
 
@@ -49,19 +50,18 @@ class Steps:
             self._found.failures[step.ref] = Failure(error.reason, error.message)
 
     async def _carry_out(self, step: Step) -> None:
-        if step.verb is Verb.DELETE:
-            assert step.facts is not None
-            await self._bench.client.delete(step.ref, step.facts.uid)
-            return
-        assert step.child is not None
-        if step.verb is Verb.CONFLICT:
+        child, facts = step.child, step.facts
+        if child is None:
+            if facts is not None and step.verb is Verb.DELETE:
+                await self._bench.client.delete(step.ref, facts.uid)
+        elif step.verb is Verb.CONFLICT:
             self._found.failures[step.ref] = self._conflict(step.ref)
         elif step.verb is Verb.CREATE:
-            await self._create(step.child)
+            await self._create(child)
         elif step.verb is Verb.CHANGE:
-            await self._apply(step.child)
+            await self._apply(child)
         else:
-            await self._verify(step.child)
+            await self._verify(child)
 
     def _conflict(self, ref: Ref) -> Failure:
         message = (
@@ -74,7 +74,7 @@ class Steps:
         live = await self._bench.client.get(child.ref)
         if live is not None:
             # Ours without its labels, somebody else's, or newer than our picture.
-            facts = self._bench.store.put_child(child.ref.kind, live) or facts_of(child.ref.kind, live)
+            facts = facts_of(child.ref.kind, live)
             if facts.deleting:
                 return
             if not facts.belongs_to(self._found.name, self._parent.uid) and facts.adopt != self._found.name:
@@ -110,12 +110,13 @@ class Steps:
         live = await self._bench.client.get(child.ref)
         if live is None:
             return child.manifest
-        ours = own_paths(live["metadata"])
-        taken = []
-        for item in self._spec.ignore_paths:
-            for prefix in ignored_paths(child.ref.kind, child.manifest, [item]):
-                if ours is not None and not any(path[: len(prefix)] == prefix for path in ours):
-                    taken.append(item.path)
+        ours = own_paths(live["metadata"]) or frozenset()
+        taken = [
+            item.path
+            for item in self._spec.ignore_paths
+            for prefix in ignored_paths(child.ref.kind, child.manifest, [item])
+            if not any(path[: len(prefix)] == prefix for path in ours)
+        ]
         return without(child.manifest, taken)
 
     async def _verify(self, child: Child) -> None:
@@ -127,7 +128,9 @@ class Steps:
         ignored = ignored_paths(child.ref.kind, child.manifest, self._spec.ignore_paths)
         found = edits(child.ref, live["metadata"], answer["metadata"], ignored)
         if not found:
-            self._bench.verdicts[live["metadata"]["uid"]] = Verdict(child.hash, own_digest(live["metadata"]), drifted=False)
+            self._bench.verdicts[live["metadata"]["uid"]] = Verdict(
+                child.hash, own_digest(live["metadata"]), drifted=False
+            )
             self._bench.store.put_child(child.ref.kind, live)
             return
         action = self._action(child.ref, found)

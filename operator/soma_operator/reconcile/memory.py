@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from soma_operator.api import Reason, SomaMemory, SpecError
 from soma_operator.api.resources import parse_status
@@ -27,14 +28,17 @@ from soma_operator.status.findings import Failure, Findings
 from soma_operator.status.memory import stall_of
 
 log = logging.getLogger(__name__)
-_PROGRESS_SECONDS = 5.0
+_SHORTEST_PROGRESS = 2.0
+_LONGEST_PROGRESS = 30.0
 _SLOT_SECONDS = 5.0
+_MISSING_SECONDS = 5.0
 _REFERENCE_SECONDS = 60.0
 _PREREQUISITES = frozenset({Stage.CONFIGURATION})
 
 
 async def reconcile_memory(bench: Workbench, parent: Parent) -> Outcome:
-    """Bring one SomaMemory closer to its spec and tell what was found. Raises ApiError when nothing can be concluded."""
+    """Bring one SomaMemory closer to its spec and tell what was found. Raises ApiError when nothing can be
+    concluded."""
     run = _Run(bench, parent)
     return await run.outcome()
 
@@ -81,8 +85,7 @@ class _Run:
         found.token = judge_token(inputs, token)
         digest = token.content.digest if token is not None and isinstance(token.content, SecretData) else None
         found.children = children(Inputs(memory, bench.defaults, digest))
-        if found.volume.state is VolumeState.LOST:
-            found.stall = _data_lost(found.volume)
+        found.stall = _volume_trouble(found.volume)
         self._refresh()
         if not memory.spec.suspend:
             await self._carry_out(memory)
@@ -106,13 +109,15 @@ class _Run:
             # Before a loss is declared, and for a claim that is not ours to watch, the API server is asked.
             live = await self._bench.client.get(ref)
             facts = facts_of(VOLUME_CLAIM, live) if live is not None else None
+        existing = spec.persistence.existing_claim is not None
+        if facts is not None and not existing and not facts.belongs_to(self._found.name, self._parent.uid):
+            # Somebody else's claim of that name: the plan answers it as a conflict.
+            facts = None
         recorded = self._before.volume.uid if self._before.volume else None
         accepted = self._parent.annotations.get(ACCEPT_DATA_LOSS)
         if facts is not None and isinstance(facts.content, Volume):
             self._found.volume_phase = facts.content.phase
-        return judge_volume(
-            inputs.claim, recorded, facts, accepted, existing=spec.persistence.existing_claim is not None
-        )
+        return judge_volume(inputs.claim, recorded, facts, accepted, existing=existing)
 
     async def _token(self, inputs: Inputs) -> Facts | None:
         bench = self._bench
@@ -187,7 +192,9 @@ class _Run:
         found, bench = self._found, self._bench
         rollout = found.rollout
         pending = rollout is not None and not rollout.complete
-        served = bool(self._before.version and self._before.version.current == found.version and self._before.image_digest)
+        served = bool(
+            self._before.version and self._before.version.current == found.version and self._before.image_digest
+        )
         if pending or (found.serves_current and not served):
             await look_at_pods(bench, found)
         await write_memory_status(bench, self._parent, found, self._before)
@@ -201,10 +208,11 @@ class _Run:
         if found.waits_for_slot:
             waits.append(_SLOT_SECONDS)
         if pending and stall_of(found) is None:
-            waits.append(_PROGRESS_SECONDS)
+            started = self._before.history[0].started_at if self._before.history else None
+            waits.append(_progress_wait(started, self._bench.now()))
         if found.memory is not None and found.stall is None:
             if found.token is not None or found.volume.state is VolumeState.WAITING:
-                waits.append(_PROGRESS_SECONDS)
+                waits.append(_MISSING_SECONDS)
             elif not Inputs(found.memory, self._bench.defaults).generates_token:
                 waits.append(_REFERENCE_SECONDS)
         if self._steps is not None and self._steps.retry_after is not None:
@@ -220,9 +228,24 @@ def _prerequisite(child: Child) -> bool:
     return child.stage in _PREREQUISITES or child.ref.kind is SERVICE_ACCOUNT
 
 
-def _data_lost(volume: VolumeVerdict) -> Failure:
+def _volume_trouble(volume: VolumeVerdict) -> Failure | None:
+    if volume.state is VolumeState.LEAVING:
+        text = (
+            f"PersistentVolumeClaim {volume.claim} is being deleted, and gone once the pod stops: export the memories"
+        )
+        return Failure(Reason.TERMINATING, text)
+    if volume.state is not VolumeState.LOST:
+        return None
     text = (
-        f"PersistentVolumeClaim {volume.claim} that held the memories is gone: restore it, or begin empty with the annotation "
-        f"{ACCEPT_DATA_LOSS}={volume.uid}"
+        f"PersistentVolumeClaim {volume.claim} that held the memories is gone: restore it, or begin empty with the "
+        f"annotation {ACCEPT_DATA_LOSS}={volume.uid}"
     )
     return Failure(Reason.DATA_LOST, text)
+
+
+def _progress_wait(started_at: str | None, now: str) -> float:
+    """Seconds until a rollout is looked at again: a third of the time it has taken, from 2 to 30."""
+    if started_at is None:
+        return _SHORTEST_PROGRESS
+    elapsed = (datetime.fromisoformat(now) - datetime.fromisoformat(started_at)).total_seconds()
+    return min(_LONGEST_PROGRESS, max(_SHORTEST_PROGRESS, elapsed / 3))

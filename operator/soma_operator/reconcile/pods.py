@@ -33,18 +33,23 @@ async def look_at_pods(bench: Workbench, found: Findings) -> None:
 
 
 def trouble(pods: Sequence[Mapping[str, Any]]) -> Failure | None:
-    """The first trouble of a pod that is not being deleted. No names of pods and no counts: they would make the message flap."""
+    """The first trouble of a pod that is not being deleted. No names of pods and no counts: they would make the
+    message flap."""
     for pod in pods:
         if pod["metadata"].get("deletionTimestamp"):
             continue
         for waiting, last in _waiting(pod):
             if waiting in _PULL:
-                return Failure(Reason.IMAGE_PULL_FAILED, f"the image cannot be pulled ({_settled(waiting)}): see spec.image")
+                return Failure(
+                    Reason.IMAGE_PULL_FAILED, f"the image cannot be pulled ({_settled(waiting)}): see spec.image"
+                )
             if waiting in _CRASH:
                 detail = f", exit code {last}" if last is not None else ""
                 return Failure(Reason.PODS_CRASHING, f"the runtime does not start ({waiting}{detail}): see its log")
         if _unschedulable(pod):
-            return Failure(Reason.PODS_UNSCHEDULABLE, "no node takes the pod: see its events, spec.api.scheduling and resources")
+            return Failure(
+                Reason.PODS_UNSCHEDULABLE, "no node takes the pod: see its events, spec.api.scheduling and resources"
+            )
     return None
 
 

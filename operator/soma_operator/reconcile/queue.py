@@ -1,4 +1,5 @@
-"""The work queue: a key waits once, however often it is added; the urgent go first; one that fails waits longer each time."""
+"""The work queue: a key waits once, however often it is added; the urgent go first; one that fails waits longer each
+time."""
 
 from __future__ import annotations
 

@@ -43,7 +43,10 @@ class Resync:
             except ApiError as error:
                 self.served[kind] = False
                 metrics.RESYNCS.labels("failed").inc()
-                log.warning("resync of a kind failed", extra={"kind": kind.name, "reason": error.reason.value, "detail": error.message})
+                log.warning(
+                    "resync of a kind failed",
+                    extra={"kind": kind.name, "reason": error.reason.value, "detail": error.message},
+                )
         for parent in self._store.parents():
             self._queue.add(parent.ref, Priority.ROUTINE, random.random() * min(30.0, self._mean / 4))  # noqa: S311
         metrics.RESYNCS.labels("done").inc()

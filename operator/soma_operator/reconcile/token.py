@@ -19,7 +19,8 @@ from soma_operator.status.findings import Failure
 
 
 async def ensure_token(bench: Workbench, inputs: Inputs, manifest: Mapping[str, Any], *, served: bool) -> Facts | None:
-    """Make the generated token's Secret if there is none; returns its facts, or None if somebody else's is in the way."""
+    """Make the generated token's Secret if there is none; returns its facts, or None if somebody else's is in the
+    way."""
     ref = Ref(SECRET, inputs.namespace, inputs.token_secret[0])
     known = bench.store.child(ref)
     if known is not None:

@@ -23,7 +23,8 @@ def now_text() -> str:
 
 @dataclass(slots=True)
 class Workbench:
-    """Collaborators of the reconcile, and what it remembers between two of them: never anything it could not find out again."""
+    """Collaborators of the reconcile, and what it remembers between two of them: never anything it could not find out
+    again."""
 
     client: ClusterClient
     store: Store
@@ -41,7 +42,8 @@ class Workbench:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reconcile ended: when to come again by oneself (None: when something changes), and whether something failed."""
+    """How a reconcile ended: when to come again by oneself (None: when something changes), and whether something
+    failed."""
 
     again_in: float | None = None
     failed: bool = False

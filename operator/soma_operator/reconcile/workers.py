@@ -67,7 +67,7 @@ class Workers:
             result = self._refused(key, error)
         except TimeoutError:
             metrics.RECONCILE_ERRORS.labels("Deadline").inc()
-            log.error("reconcile took too long; will retry", extra={"retry_in": self._queue.retry(key)})
+            log.warning("reconcile took too long; will retry", extra={"retry_in": self._queue.retry(key)})
         except Exception:
             # A defect must neither kill the worker nor starve the other resources.
             metrics.RECONCILE_ERRORS.labels("Defect").inc()
@@ -105,7 +105,10 @@ class Workers:
             self._queue.succeeded(key)
             return "gone"
         wait = self._queue.retry(key, error.retry_after or 0.0)
-        log.warning("reconcile put off", extra={"reason": error.reason.value, "detail": error.message, "retry_in": round(wait, 1)})
+        log.warning(
+            "reconcile put off",
+            extra={"reason": error.reason.value, "detail": error.message, "retry_in": round(wait, 1)},
+        )
         return "blind" if error.blind else "refused"
 
     def _forget(self, key: Ref) -> None:

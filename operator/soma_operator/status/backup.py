@@ -1,4 +1,5 @@
-"""The status of a SomaMemoryBackup. Backups are not implemented yet, and a backup that is silently not made is worse than none."""
+"""The status of a SomaMemoryBackup. Backups are not implemented yet, and a backup that is silently not made is worse
+than none."""
 
 from __future__ import annotations
 
@@ -57,5 +58,8 @@ def _stall(found: BackupFindings) -> Verdict:
         return false(Reason.INVALID_SPEC, str(found.problem))
     if found.backup is not None and not found.memory_exists:
         name = found.backup.spec.memory_ref.name
-        return false(Reason.MEMORY_NOT_FOUND, f"spec.memoryRef.name: there is no SomaMemory {name} in this namespace; and {_NOT_YET}")
+        return false(
+            Reason.MEMORY_NOT_FOUND,
+            f"spec.memoryRef.name: there is no SomaMemory {name} in this namespace; and {_NOT_YET}",
+        )
     return false(Reason.NOT_IMPLEMENTED, _NOT_YET)

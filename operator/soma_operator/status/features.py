@@ -15,10 +15,8 @@ from soma_operator.status.findings import Findings
 _NOT_YET = "is not implemented yet in this version of the operator"
 
 
-def features(found: Findings) -> dict[Type, Verdict]:
+def features(found: Findings, memory: SomaMemory) -> dict[Type, Verdict]:
     """One verdict for each feature of a spec that could be parsed."""
-    memory = found.memory
-    assert memory is not None, "features of an invalid spec cannot be told"
     return {
         Type.DATABASE_READY: _database(found, memory),
         Type.VECTOR_STORE_READY: _back_end(memory, "the exact index is in the process, no vector store is needed"),

@@ -45,7 +45,7 @@ class Findings:
     children: Sequence[Child] = ()
     facts: Mapping[Ref, Facts] = field(default_factory=dict)
     failures: dict[Ref, Failure] = field(default_factory=dict)
-    volume: VolumeVerdict = VolumeVerdict(VolumeState.NOT_USED)
+    volume: VolumeVerdict = field(default_factory=lambda: VolumeVerdict(VolumeState.NOT_USED))
     volume_phase: str = ""
     token: Failure | None = None
     """What the token Secret lacks."""
@@ -82,7 +82,12 @@ class Findings:
     def in_sync(self, child: Child) -> bool:
         """Whether the object was applied as it is desired now."""
         facts = self.facts.get(child.ref)
-        return facts is not None and facts.desired_hash == child.hash and not facts.deleting and child.ref not in self.failures
+        return (
+            facts is not None
+            and facts.desired_hash == child.hash
+            and not facts.deleting
+            and child.ref not in self.failures
+        )
 
     @property
     def serves_current(self) -> bool:

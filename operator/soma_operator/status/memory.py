@@ -21,7 +21,9 @@ from soma_operator.status.preflight import preflight
 def memory_status(found: Findings, before: SomaMemoryStatus, now: str) -> SomaMemoryStatus:
     """The complete status; `now` (RFC 3339) is used only for what changed."""
     verdicts = _verdicts(found, before)
-    conditions = dated({kind.value: verdict for kind, verdict in verdicts.items()}, before.conditions, found.generation, now)
+    conditions = dated(
+        {kind.value: verdict for kind, verdict in verdicts.items()}, before.conditions, found.generation, now
+    )
     ready = verdicts[Type.READY]
     rollout = found.rollout
     memory = found.memory
@@ -44,7 +46,7 @@ def memory_status(found: Findings, before: SomaMemoryStatus, now: str) -> SomaMe
         selector=_selector(found) or before.selector,
         objects=_objects(found) if found.children else before.objects,
         drift=drift_status(found, before, now),
-        preflight=preflight(verdicts, found) if memory else before.preflight,
+        preflight=preflight(verdicts, memory) if memory else before.preflight,
         last_handled_reconcile_at=found.handled_reconcile_at or before.last_handled_reconcile_at,
         history=history(found, before, ready.reason, ready.status is ConditionStatus.TRUE, now),
     )
@@ -62,7 +64,7 @@ def _verdicts(found: Findings, before: SomaMemoryStatus) -> dict[Type, Verdict]:
         verdicts[Type.RECONCILING] = true(ready.reason, ready.message)
     verdicts[Type.SYNCED] = _synced(found, stalled, suspended=suspended)
     verdicts[Type.INITIALIZED] = _initialized(ready, before)
-    verdicts |= features(found) if found.memory is not None else _kept(before)
+    verdicts |= features(found, found.memory) if found.memory is not None else _kept(before)
     verdicts[Type.RUNTIME_READY] = runtime
     verdicts[Type.SUSPENDED] = (
         true(Reason.SUSPENDED, "spec.suspend is true: nothing is changed, what runs keeps running")
@@ -83,7 +85,9 @@ def stall_of(found: Findings) -> Failure | None:
     rollout = found.rollout
     if rollout is not None and rollout.deadline_exceeded and not rollout.complete:
         detail = f" ({found.pods.message})" if found.pods else ""
-        return Failure(Reason.PROGRESS_DEADLINE_EXCEEDED, f"the rollout did not get on in time{detail}: see the pods' events")
+        return Failure(
+            Reason.PROGRESS_DEADLINE_EXCEEDED, f"the rollout did not get on in time{detail}: see the pods' events"
+        )
     return None
 
 
@@ -151,7 +155,10 @@ def _synced(found: Findings, stalled: Failure | None, *, suspended: bool) -> Ver
             failure = found.failures[child.ref]
             return false(failure.reason, f"{child.ref}: {failure.message}")
     if found.open_drift is DriftAction.BACKING_OFF:
-        return false(Reason.DRIFT_BACKING_OFF, "an object was taken back from the same manager too often: see status.drift, and stop one of the two")
+        return false(
+            Reason.DRIFT_BACKING_OFF,
+            "an object was taken back from the same manager too often: see status.drift, and stop one of the two",
+        )
     if found.open_drift is DriftAction.REPORTED:
         return false(Reason.DRIFT_DETECTED, "an object was edited and driftPolicy is Warn: see status.drift")
     if all(found.in_sync(child) for child in found.children):

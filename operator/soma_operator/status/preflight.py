@@ -8,7 +8,6 @@ from soma_operator.api import ConditionStatus, Mode, SomaMemory
 from soma_operator.api import MemoryConditionType as Type
 from soma_operator.api.status import PreflightCheck, PreflightPoint, PreflightStatus
 from soma_operator.status.conditions import Verdict, clip
-from soma_operator.status.findings import Findings
 
 _STATUS = {
     ConditionStatus.TRUE: PreflightStatus.PASSED,
@@ -18,10 +17,8 @@ _STATUS = {
 _SCRAPE = "prometheus.io/scrape"
 
 
-def preflight(verdicts: Mapping[Type, Verdict], found: Findings) -> tuple[PreflightCheck, ...]:
+def preflight(verdicts: Mapping[Type, Verdict], memory: SomaMemory) -> tuple[PreflightCheck, ...]:
     """The points in the order of the checklist."""
-    memory = found.memory
-    assert memory is not None, "there is nothing to check of an invalid spec"
     return (
         _as(PreflightPoint.SECRETS_PRESENT, verdicts[Type.SECRETS_READY]),
         _tls(memory),
@@ -73,13 +70,23 @@ def _observability(memory: SomaMemory, monitoring: Verdict) -> PreflightCheck:
         return _check(point, PreflightStatus.PASSED, f"/metrics is served and the pods carry {_SCRAPE}")
     if monitoring.status is ConditionStatus.FALSE:
         return _as(point, monitoring)
-    return _check(point, PreflightStatus.FAILED, f"/metrics is served, but nothing tells Prometheus: add {_SCRAPE} to spec.podTemplate.annotations")
+    return _check(
+        point,
+        PreflightStatus.FAILED,
+        f"/metrics is served, but nothing tells Prometheus: add {_SCRAPE} to spec.podTemplate.annotations",
+    )
 
 
 def _access(memory: SomaMemory, network: Verdict) -> PreflightCheck:
     point = PreflightPoint.ACCESS_CONTROLS
     if not memory.spec.network_policy.enabled:
-        return _check(point, PreflightStatus.FAILED, "a token is required, but spec.networkPolicy.enabled is false: enable it")
+        return _check(
+            point, PreflightStatus.FAILED, "a token is required, but spec.networkPolicy.enabled is false: enable it"
+        )
     if network.status is not ConditionStatus.TRUE:
         return _as(point, network)
-    return _check(point, PreflightStatus.PASSED, "a bearer token is required, NetworkPolicies deny by default, the pods' ServiceAccount has no rights")
+    return _check(
+        point,
+        PreflightStatus.PASSED,
+        "a bearer token is required, NetworkPolicies deny by default, the pods' ServiceAccount has no rights",
+    )

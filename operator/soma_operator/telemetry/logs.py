@@ -32,7 +32,13 @@ class JsonFormatter(logging.Formatter):
         if RECONCILE_ID.get():
             entry["reconcile_id"] = RECONCILE_ID.get()
             entry["resource"] = RESOURCE.get()
-        entry.update({k: v for k, v in vars(record).items() if k not in _STANDARD and not k.startswith("k8s_") and k != "settings"})
+        entry.update(
+            {
+                k: v
+                for k, v in vars(record).items()
+                if k not in _STANDARD and not k.startswith("k8s_") and k != "settings"
+            }
+        )
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str, ensure_ascii=False)

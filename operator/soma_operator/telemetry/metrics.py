@@ -20,11 +20,17 @@ RECONCILE_SECONDS = Histogram(
     registry=REGISTRY,
 )
 RECONCILE_ERRORS = Counter(
-    "soma_operator_reconcile_errors_total", "Reconciles that met an error, by its reason.", ["reason"], registry=REGISTRY
+    "soma_operator_reconcile_errors_total",
+    "Reconciles that met an error, by its reason.",
+    ["reason"],
+    registry=REGISTRY,
 )
 QUEUE_DEPTH = Gauge("soma_operator_queue_depth", "Resources waiting for a reconcile.", registry=REGISTRY)
 DRIFT = Counter(
-    "soma_operator_drift_total", "Fields of children that others changed, by kind and action.", ["kind", "action"], registry=REGISTRY
+    "soma_operator_drift_total",
+    "Fields of children that others changed, by kind and action.",
+    ["kind", "action"],
+    registry=REGISTRY,
 )
 API_REQUESTS = Counter(
     "soma_operator_api_requests_total",
@@ -35,5 +41,7 @@ API_REQUESTS = Counter(
 LEADER = Gauge("soma_operator_leader", "1 on the replica that reconciles.", registry=REGISTRY)
 RESOURCES = Gauge("soma_operator_resources", "Resources by kind.", ["kind"], registry=REGISTRY)
 STATUS_WRITES = Counter("soma_operator_status_writes_total", "Statuses written, by kind.", ["kind"], registry=REGISTRY)
-EVENTS = Counter("soma_operator_events_total", "Kubernetes Events, by what became of them.", ["outcome"], registry=REGISTRY)
+EVENTS = Counter(
+    "soma_operator_events_total", "Kubernetes Events, by what became of them.", ["outcome"], registry=REGISTRY
+)
 RESYNCS = Counter("soma_operator_resyncs_total", "Lists of everything, by result.", ["result"], registry=REGISTRY)
