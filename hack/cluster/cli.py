@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
         "--controllers", action="store_true", help="api: also run the controller manager (garbage collection)"
     )
     starting.add_argument("--nodes", type=int, default=10, help="kwok: number of fake nodes (default 10)")
+    starting.add_argument(
+        "--current", action="store_true", help="use the cluster that kubectl points at, if it is on the allow-list"
+    )
     stopping = commands.add_parser("down", help="remove a cluster and all that it made")
     which = stopping.add_mutually_exclusive_group()
     which.add_argument("--name", default="node", help="the cluster (default: node)")
@@ -53,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _up(arguments: argparse.Namespace) -> None:
     options = Options(controllers=arguments.controllers, nodes=arguments.nodes)
-    cluster = lifecycle.up(arguments.profile, arguments.name, options)
+    cluster = lifecycle.up(arguments.profile, arguments.name, options, current=arguments.current)
     print(cluster.kubeconfig)
 
 

@@ -147,8 +147,6 @@ class ControlPlane:
                 f"--root-ca-file={self.pki / 'ca.crt'}",
                 f"--cluster-signing-cert-file={self.pki / 'ca.crt'}",
                 f"--cluster-signing-key-file={self.pki / 'ca.key'}",
-                f"--cluster-cidr={POD_CIDR}",
-                "--allocate-node-cidrs=true",
                 # The default lies in /usr, which is the host's.
                 f"--flex-volume-plugin-dir={self.data / 'volume-plugins'}",
                 f"--service-cluster-ip-range={SERVICE_CIDR}",

@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hack.cluster import journal as journals
-from hack.cluster import native, teardown
+from hack.cluster import native, providers, teardown
 from hack.cluster.errors import ClusterError
 from hack.cluster.journal import Journal
 from hack.cluster.layout import Layout, known, layout
-from hack.cluster.node import images
-from hack.cluster.profiles import PROFILES, Options, bring_up
-from hack.cluster.tools import exclusive, program
+from hack.cluster.profiles import PROFILES, Options
+from hack.cluster.tools import exclusive
 from hack.cluster.tools.progress import say
 
 
@@ -27,43 +26,38 @@ class Cluster:
     root: Path
 
 
-def up(profile: str = "node", name: str | None = None, options: Options | None = None) -> Cluster:
+def up(
+    profile: str = "node", name: str | None = None, options: Options | None = None, *, current: bool = False
+) -> Cluster:
     """Gives a running cluster: the one of that name if it answers, else a new one. Raises ClusterError.
 
-    A cluster that died (a reboot, a crash while it started) is removed first: local clusters are thrown away, not
-    mended.
+    `current` (or CLUSTER=current, for the profile `node`) takes the cluster that kubectl points at instead. A cluster
+    that died (a reboot, a crash while it started) is removed first: local clusters are thrown away, not mended.
     """
     if profile not in PROFILES:
         raise ClusterError(f"--profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
+    provider = providers.choose(profile, current=current)
     place = layout(name or profile)
     with exclusive(place.lock):
         found = journals.load(place.state)
-        if found is not None and found.profile != profile:
+        if found is not None and (found.profile, found.provider) != (profile, provider):
             raise ClusterError(
-                f"the cluster {place.name!r} has the profile {found.profile}, not {profile}: choose another --name, "
-                "or take it down first"
+                f"the cluster {place.name!r} has the profile {found.profile} ({found.provider}), not {profile} "
+                f"({provider}): choose another --name, or take it down first"
             )
-        if found is None or not _answers(place, found):
-            _bring_up_anew(place, profile, options or Options())
+        if found is None or not providers.answers(place, found):
+            _bring_up_anew(place, profile, provider, options or Options())
     return Cluster(place.name, profile, place.kubeconfig, place.root)
 
 
-def _answers(place: Layout, found: Journal) -> bool:
-    if not found.ready or native.supervisor(found) is None:
-        return False
-    # A component that was just killed is being restarted: give it the time that takes before giving the cluster up.
-    native.wait_until(lambda: native.api_ready(place, found.ports["api"]), "the API server", place, found, 60)
-    return True
-
-
-def _bring_up_anew(place: Layout, profile: str, options: Options) -> None:
+def _bring_up_anew(place: Layout, profile: str, provider: str, options: Options) -> None:
     teardown.remove(place)
     started = time.monotonic()
     place.root.mkdir(mode=0o700, parents=True)
-    journal = Journal(place.state, place.name, profile, options=asdict(options))
+    journal = Journal(place.state, place.name, profile, provider=provider, options=asdict(options))
     journal.save()
     try:
-        bring_up(place, journal, options)
+        providers.start(place, journal, options)
     except KeyboardInterrupt:
         teardown.remove(place)
         raise
@@ -101,7 +95,7 @@ def find(name: str) -> Cluster:
 def load_image(name: str, archive: Path) -> list[str]:
     """Puts a docker or OCI archive where the cluster's kubelet finds it.
 
-    Returns the images' names. Raises ClusterError.
+    Returns the images' names where they are told. Raises ClusterError.
     """
     cluster = find(name)
     if cluster.profile != "node":
@@ -110,4 +104,4 @@ def load_image(name: str, archive: Path) -> list[str]:
         )
     found = journals.load(layout(name).state)
     assert found is not None
-    return images.load(found, archive, program("ctr"))
+    return providers.load_image(found, archive)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from hack.cluster import native
-from hack.cluster.control_plane import ControlPlane
+from hack.cluster.control_plane import POD_CIDR, ControlPlane
+from hack.cluster.errors import ClusterError
 from hack.cluster.journal import Journal
+from hack.cluster.kubectl import Kubectl
 from hack.cluster.layout import Layout
 from hack.cluster.node import start as node
+from hack.cluster.pki import certificate
 from hack.cluster.plan import Component, Plan
 from hack.cluster.ports import reserve
 from hack.cluster.tools import ensure_all
 from hack.cluster.tools.recipes import named
 
 PROFILES = ("node", "api", "kwok")
+_MANIFESTS = Path(__file__).resolve().parent / "manifests"
+_NODES_MAX = 5000
 _READY_SECONDS = 120.0  # 3 s on an idle machine; a busy one must not fail for it
 
 
@@ -54,6 +61,52 @@ def _start_api(place: Layout, journal: Journal, options: Options) -> None:
     if options.controllers:
         components.append(plane.controller_manager())
     _run(place, journal, plane, components)
+
+
+def _start_kwok(place: Layout, journal: Journal, options: Options) -> None:
+    if not 0 < options.nodes <= _NODES_MAX:
+        raise ClusterError(f"--nodes {options.nodes} is out of range: give a number from 1 to {_NODES_MAX}")
+    programs = ensure_all(named("kwok"))
+    plane = host_control_plane(place, journal)
+    native.write_credentials(place, plane, plane.api_port, [certificate("kwok", "soma-kwok", "system:masters")])
+    kwok = Component(
+        "kwok",
+        (
+            str(programs["kwok"]),
+            f"--config={_MANIFESTS / 'kwok.yaml'}",
+            f"--kubeconfig={place.config / 'kwok.kubeconfig'}",
+            "--manage-all-nodes=true",
+            "--node-lease-duration-seconds=40",
+            f"--cidr={POD_CIDR}",
+        ),
+        wait_for=(plane.ready_address,),
+    )
+    _run(
+        place,
+        journal,
+        plane,
+        [plane.etcd(), plane.api_server(inside_node=False), plane.controller_manager(), plane.scheduler(), kwok],
+    )
+    nodes = [_fake_node(number) for number in range(options.nodes)]
+    kubectl = Kubectl(plane.programs["kubectl"], place)
+    kubectl.apply({"apiVersion": "v1", "kind": "List", "items": nodes})
+    kubectl.run("wait", "--for=condition=Ready", "--timeout=120s", "node", "--all")
+    kubectl.run("wait", "--for=create", "--timeout=60s", "serviceaccount/default")
+
+
+def _fake_node(number: int) -> dict[str, Any]:
+    """A node as large as a usual one, whose kubelet is kwok."""
+    name = f"kwok-{number:04d}"
+    resources = {"cpu": "32", "memory": "256Gi", "pods": "500", "ephemeral-storage": "1Ti"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "type": "kwok"},
+        },
+        "status": {"allocatable": resources, "capacity": resources},
+    }
 
 
 def _run(place: Layout, journal: Journal, plane: ControlPlane, components: list[Component]) -> None:

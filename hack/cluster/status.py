@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from hack.cluster import journal as journals
 from hack.cluster import native
 from hack.cluster.journal import Journal
+from hack.cluster.kubectl import Kubectl
 from hack.cluster.layout import Layout, known
 from hack.cluster.processes import children, pid_inside
+from hack.cluster.tools import program
 
 
 @dataclass(slots=True)
@@ -53,6 +55,8 @@ def _status(place: Layout, found: Journal) -> ClusterStatus:
 
 
 def _state(place: Layout, found: Journal) -> str:
+    if found.provider != "native":
+        return "Ready" if Kubectl(program("kubectl"), place).answers() else "Unreachable"
     if native.supervisor(found) is None:
         return "Stopped"
     if not found.ready:

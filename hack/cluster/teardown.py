@@ -10,6 +10,7 @@ from pathlib import Path
 from hack.cluster import journal as journals
 from hack.cluster.errors import ClusterError
 from hack.cluster.journal import Journal
+from hack.cluster.kind import Kind
 from hack.cluster.layout import Layout
 from hack.cluster.native import supervisor
 from hack.cluster.processes import marked, stop
@@ -20,12 +21,15 @@ _GRACE_SECONDS = 3.0  # the supervisor kills its components at once; more would 
 def remove(place: Layout) -> None:
     """Stops every process of a cluster, then removes its cgroups and its folder. Safe to repeat, also after a crash."""
     journal = journals.load(place.state)
-    if journal is not None:
+    if journal is not None and journal.provider == "kind":
+        Kind().remove(place.name)
+    elif journal is not None and journal.provider == "native":
         _stop_processes(place, journal)
         for cgroup in reversed(journal.cgroups):
             _remove_cgroup(Path(cgroup))
     _refuse_mounts(place.root)
-    shutil.rmtree(place.root, ignore_errors=False) if place.root.exists() else None
+    if place.root.exists():
+        shutil.rmtree(place.root)
 
 
 def _stop_processes(place: Layout, journal: Journal) -> None:

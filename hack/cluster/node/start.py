@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,8 +11,8 @@ from typing import Any
 
 from hack.cluster import native
 from hack.cluster.control_plane import ControlPlane
-from hack.cluster.errors import ClusterError
 from hack.cluster.journal import Journal
+from hack.cluster.kubectl import Kubectl
 from hack.cluster.layout import Layout
 from hack.cluster.node import images, machine
 from hack.cluster.node.components import Node
@@ -26,7 +25,7 @@ from hack.cluster.tools.recipes import named
 RECIPES = ("groundwork", "kubernetes", "containerd", "runc", "node")
 _API_PORT, _ETCD_PORT, _ETCD_PEER_PORT = 6443, 2379, 2380  # in the node's own namespace, so always free
 _READY_SECONDS = 180.0
-_MANIFEST = Path(__file__).resolve().parents[1] / "manifests" / "node.yaml"
+_MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 
 
 def start(place: Layout, journal: Journal) -> None:
@@ -72,16 +71,17 @@ def start(place: Layout, journal: Journal) -> None:
 
 def _furnish(place: Layout, journal: Journal, programs: dict[str, Path], node: str) -> None:
     """The objects of DNS, metrics and volumes, the sandbox image, and the wait for all of it."""
-    kubectl = programs["kubectl"]
-    _kubectl(place, kubectl, "apply", "--filename", str(_MANIFEST))
-    _kubectl(place, kubectl, "apply", "--filename", "-", given=json.dumps(_metrics_api(place.pki)))
+    kubectl = Kubectl(programs["kubectl"], place)
+    for manifest in ("metrics.yaml", "node.yaml"):
+        kubectl.run("apply", "--filename", str(_MANIFESTS / manifest))
+    kubectl.apply(_metrics_api(place.pki))
     pause = place.data / "pause.tar"
     images.archive_of_program(programs["pause"], PAUSE_IMAGE, pause)
     socket = native.path_inside(journal, CONTAINERD_SOCKET)
     native.wait_until(socket, "containerd", place, journal, 30)
     images.load(journal, pause, programs["ctr"])
     for arguments in _ready(node):
-        _kubectl(place, kubectl, *arguments)
+        kubectl.run(*arguments)
     dns = _answers_inside(journal, f"http://{NODE_IP}:8181/ready")
     native.wait_until(dns, "the cluster's DNS", place, journal, 60)
 
@@ -121,10 +121,3 @@ def _answers_inside(journal: Journal, url: str) -> Callable[[], bool]:
         return inside is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     return answers
-
-
-def _kubectl(place: Layout, kubectl: Path, *arguments: str, given: str | None = None) -> None:
-    command = [str(kubectl), f"--kubeconfig={place.kubeconfig}", *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ClusterError(f"cluster {place.name!r} is not well ({done.stderr.strip()}): see the logs in {place.logs}")

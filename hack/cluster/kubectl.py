@@ -1,0 +1,39 @@
+"""kubectl with a cluster's own kubeconfig: the one client that the tool itself uses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hack.cluster import runner
+from hack.cluster.errors import ClusterError
+from hack.cluster.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """kubectl for one cluster."""
+
+    program: Path
+    place: Layout
+    runner: runner.Run = runner.run
+
+    def run(self, *arguments: str, given: str | None = None) -> str:
+        """Runs one command, with `given` as its standard input, and returns its output. Raises ClusterError."""
+        done = self.runner([str(self.program), f"--kubeconfig={self.place.kubeconfig}", *arguments], given)
+        if done.status != 0:
+            raise ClusterError(
+                f"the cluster {self.place.name!r} is not well ({done.error.strip()}): see its logs in {self.place.logs}"
+            )
+        return done.output
+
+    def apply(self, objects: dict[str, Any]) -> None:
+        """Applies an object or a List."""
+        self.run("apply", "--filename", "-", given=json.dumps(objects))
+
+    def answers(self) -> bool:
+        """Whether the API server says that it is ready."""
+        command = [str(self.program), f"--kubeconfig={self.place.kubeconfig}", "--request-timeout=5s"]
+        return self.runner([*command, "get", "--raw", "/readyz"], None).status == 0
