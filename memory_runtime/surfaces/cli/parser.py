@@ -1,0 +1,164 @@
+"""What can be typed after `soma`. Imports nothing slow: `soma --help` must answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from memory_runtime.surfaces.cli.results import EXIT_CODES
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def later(module: str, function: str) -> Run:
+    """A command whose module is imported when it runs."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        command: Run = getattr(importlib.import_module(f"memory_runtime.surfaces.cli.{module}"), function)
+        return command(arguments)
+
+    return run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `soma`; the chosen command is in `run`."""
+    parser = argparse.ArgumentParser(
+        prog="soma",
+        description="A memory that recalls by meaning, importance and time: serve one, or ask one that serves.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _local(commands)
+    connection = _connection()
+    _memories(commands, connection)
+    _graph(commands, connection)
+    _many(commands, connection)
+    return parser
+
+
+def _connection() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("server")
+    group.add_argument("--url", help="where the server is (SOMA_URL; default http://127.0.0.1:9595)")
+    group.add_argument(
+        "--token-file", help="file with the bearer token (SOMA_API_TOKEN_FILE; default: DATA_DIR/api-token)"
+    )
+    group.add_argument("--token", help="the bearer token (SOMA_API_TOKEN); others can see it in the process list")
+    group.add_argument("--tenant", help="whose memories (default: the server's default tenant)")
+    group.add_argument("--namespace", help="which namespace (default: the server's default namespace)")
+    group.add_argument("--json", action="store_true", help="print JSON")
+    return options
+
+
+class _Commands:
+    def __init__(self, commands: Any, parents: Sequence[argparse.ArgumentParser]) -> None:
+        self._commands = commands
+        self._parents = list(parents)
+
+    def add(self, name: str, text: str, run: Run) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = self._commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            parents=self._parents,
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+
+def _local(commands: Any) -> None:
+    add = _Commands(commands, ()).add
+    serve = add("serve", "Serve HTTP and gRPC until told to stop", later("local", "serve"))
+    serve.add_argument("--config", help="settings file, YAML or JSON (SOMA_CONFIG_FILE)")
+    serve.add_argument("--data-dir", help="where the memories are kept (SOMA_DATA_DIR; default ./soma-data)")
+    serve.add_argument("--http-host", help="address for HTTP (default 0.0.0.0)")
+    serve.add_argument("--http-port", type=int, help="port for HTTP (default 9595; 0 takes a free one)")
+    serve.add_argument("--grpc-host", help="address for gRPC (default 0.0.0.0)")
+    serve.add_argument("--grpc-port", type=int, help="port for gRPC (default 50053; 0 takes a free one)")
+    serve.add_argument("--half-life", help="half-life of every memory, such as 30d (default none)")
+    serve.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
+    serve.add_argument("--log-format", choices=["json", "text"], help="default: text on a terminal, else json")
+    serve.add_argument("--auth-disabled", action="store_true", default=None, help="serve without a token: open to all")
+    migrate = add("migrate", "Bring the ledger in a data directory to this version's schema", later("local", "migrate"))
+    migrate.add_argument("--config", help="settings file, YAML or JSON (SOMA_CONFIG_FILE)")
+    migrate.add_argument("--data-dir", help="where the memories are kept (SOMA_DATA_DIR; default ./soma-data)")
+    check = add("healthcheck", "Ask a server's gRPC health service; exit 0 when serving", later("local", "healthcheck"))
+    check.add_argument("--address", help="HOST:PORT (default 127.0.0.1 and SOMA_GRPC_PORT or 50053)")
+    check.add_argument("--timeout", type=float, default=3.0, help="seconds to wait (default 3)")
+    add("version", "Print the version", later("local", "version"))
+
+
+def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
+    add = _Commands(commands, [connection]).add
+    store = add("store", "Store a memory", later("remote", "store"))
+    store.add_argument("--coord", required=True, help="numbers separated by commas, such as 1,2,3")
+    what = store.add_mutually_exclusive_group(required=True)
+    what.add_argument("--payload", help="a JSON object")
+    what.add_argument("--text", help='the same as --payload \'{"text": "…"}\'')
+    store.add_argument("--type", dest="memory_type", default="episodic", help="memory type (default episodic)")
+    store.add_argument("--timestamp", help="when it happened: epoch seconds or ISO 8601 (default now)")
+    store.add_argument("--importance", type=float, help="raw importance (default 1)")
+    store.add_argument("--ttl", help="forget it after this long, such as 90d")
+    store.add_argument("--pinned", action="store_true", help="never decays and is never forgotten")
+    recall = add("recall", "Recall memories by meaning", later("remote", "recall"))
+    recall.add_argument("--query", required=True, help="what to look for")
+    recall.add_argument("--top-k", type=int, default=5, help="how many (default 5)")
+    recall.add_argument("--type", dest="memory_type", help="only this memory type")
+    recall.add_argument("--filters", help="equalities on payload fields, as a JSON object")
+    recall.add_argument("--half-life", help="decay for this question, such as 30d, or none")
+    recall.add_argument("--as-of", help="answer as the memory was at this time")
+    recall.add_argument("--hybrid", action="store_true", default=None, help="mix in keyword hits")
+    recall.add_argument("--explain", action="store_true", help="show the factors of each score")
+    get = add("get", "Show the memory at a coordinate", later("remote", "get"))
+    get.add_argument("--coord", required=True)
+    get.add_argument("--type", dest="memory_type", help="of this memory type")
+    search = add("keyword-search", "Find memories that hold a term", later("remote", "keyword_search"))
+    search.add_argument("--term", required=True)
+    search.add_argument("--top-k", type=int, default=50, help="how many (default 50)")
+    search.add_argument("--case-sensitive", action="store_true")
+    search.add_argument("--words", action="store_true", help="match single words rather than the term as it stands")
+    search.add_argument("--type", dest="memory_type", help="only this memory type")
+    box = add("range", "List the coordinates within a box", later("remote", "coordinate_range"))
+    box.add_argument("--min", dest="low", required=True, help="its lower corner, such as 0,0,0")
+    box.add_argument("--max", dest="high", required=True, help="its upper corner, such as 9,9,9")
+    box.add_argument("--type", dest="memory_type", help="only this memory type")
+    add("stats", "Show counts and how the server is made", later("remote", "stats"))
+
+
+def _graph(commands: Any, connection: argparse.ArgumentParser) -> None:
+    add = _Commands(commands, [connection]).add
+    link = add("link", "Link two memories", later("remote", "link"))
+    link.add_argument("--from", dest="from_coord", required=True)
+    link.add_argument("--to", dest="to_coord", required=True)
+    link.add_argument("--type", dest="link_type", default="related", help="link type (default related)")
+    link.add_argument("--weight", type=float, default=1.0, help="weight (default 1)")
+    path = add("path", "Find the shortest path between two memories", later("remote", "path"))
+    path.add_argument("--from", dest="from_coord", required=True)
+    path.add_argument("--to", dest="to_coord", required=True)
+    path.add_argument("--type", dest="link_type", help="only links of this type")
+    neighbors = add("neighbors", "List what a memory links to", later("remote", "neighbors"))
+    neighbors.add_argument("--coord", required=True)
+    neighbors.add_argument("--type", dest="link_type", help="only links of this type")
+    neighbors.add_argument("--limit", type=int, help="how many")
+
+
+def _many(commands: Any, connection: argparse.ArgumentParser) -> None:
+    add = _Commands(commands, [connection]).add
+    bulk = add("store-bulk", "Store the memories of a JSON or JSON-lines file", later("transfer", "store_bulk"))
+    bulk.add_argument("--file", required=True, help="items of {coord, payload, type, …}; - is standard input")
+    export = add(
+        "export-memories", "Write every memory of the scope as JSON lines", later("transfer", "export_memories")
+    )
+    export.add_argument("--path", required=True, help="the file to write; - is standard output")
+    export.add_argument("--no-vectors", action="store_true", help="leave the vectors out: import embeds the text anew")
+    load = add("import-memories", "Store what export-memories wrote", later("transfer", "import_memories"))
+    load.add_argument("--path", required=True, help="the file to read; - is standard input")
+    load.add_argument("--replace", action="store_true", help="first delete what is at each coordinate")
+    delete = add("delete-many", "Delete the memories at coordinates", later("transfer", "delete_many"))
+    delete.add_argument("--coords", required=True, help='coordinates separated by semicolons, such as "1,2,3;4,5,6"')
+    delete.add_argument("--type", dest="memory_type", help="only of this memory type")

@@ -1,0 +1,212 @@
+"""Commands that move many memories: bulk store, export, import, delete. JSON lines in and out, progress meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from memory_runtime.surfaces.cli.client import Client
+from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress, show
+
+BATCH = 200
+BATCH_BYTES = 2 << 20
+SCHEMA = 1
+KEPT = ("timestamp", "importance", "features", "pinned", "expires_at", "vector")
+
+
+def store_bulk(arguments: argparse.Namespace) -> int:
+    """Stores the items of a file, in batches that are each all or nothing."""
+    with _reading(arguments.file) as file:
+        stored = _store(Client(arguments), _items(file, arguments.file), "stored")
+    return show({"stored": stored}, f"stored {stored:,} memories", as_json=arguments.json)
+
+
+def export_memories(arguments: argparse.Namespace) -> int:
+    """Writes every memory of the scope. A file appears whole or not at all."""
+    client = Client(arguments)
+    progress = Progress("exported")
+    count = 0
+    with _writing(arguments.path) as file:
+        for count, memory in enumerate(_pages(client, vectors=not arguments.no_vectors), start=1):
+            file.write(json.dumps(_exported(memory), ensure_ascii=False, sort_keys=True) + "\n")
+            progress.at(count)
+    progress.done(count)
+    if arguments.path != "-":
+        show({"exported": count}, f"exported {count:,} memories to {arguments.path}", as_json=arguments.json)
+    return 0
+
+
+def import_memories(arguments: argparse.Namespace) -> int:
+    """Stores exported memories, of ours or of the service we replace; what has expired meanwhile is left out."""
+    client = Client(arguments)
+    with _reading(arguments.path) as file:
+        lines = (_imported(line, number) for number, line in _lines(file))
+        items: Iterable[dict[str, Any]] = (item for item in lines if item is not None)
+        if arguments.replace:
+            items = _deleting(client, items)
+        stored = _store(client, items, "imported")
+    return show({"imported": stored}, f"imported {stored:,} memories", as_json=arguments.json)
+
+
+def delete_many(arguments: argparse.Namespace) -> int:
+    """Deletes at each coordinate, and prints how many there were."""
+    client = Client(arguments)
+    coords = [part.strip() for part in arguments.coords.split(";") if part.strip()]
+    progress = Progress("deleted", len(coords))
+    deleted = 0
+    for count, coord in enumerate(coords, start=1):
+        deleted += _delete(client, coord, arguments.memory_type)
+        progress.at(count)
+    progress.done(len(coords))
+    return show({"deleted": deleted}, f"deleted {deleted:,} of {len(coords):,}", as_json=arguments.json)
+
+
+def _delete(client: Client, coord: str, memory_type: str | None = None) -> bool:
+    query = f"?memory_type={urllib.parse.quote(memory_type)}" if memory_type else ""
+    path = f"/memories/{urllib.parse.quote(coord, safe=',')}{query}"
+    return bool(client.request("DELETE", path)["deleted"])
+
+
+def _deleting(client: Client, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    # Once a coordinate: two memory types of the file may share one.
+    gone: set[str] = set()
+    for item in items:
+        if item["coord"] not in gone:
+            gone.add(item["coord"])
+            _delete(client, item["coord"])
+        yield item
+
+
+def _store(client: Client, items: Iterable[dict[str, Any]], what: str) -> int:
+    progress = Progress(what)
+    stored = 0
+    for batch in _batches(items):
+        stored += int(client.post("/store_bulk", {"items": batch})["stored"])
+        progress.at(stored)
+    progress.done(stored)
+    return stored
+
+
+def _batches(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for item in items:
+        weight = len(json.dumps(item))
+        if batch and (len(batch) >= BATCH or size + weight > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += weight
+    if batch:
+        yield batch
+
+
+def _pages(client: Client, *, vectors: bool) -> Iterator[dict[str, Any]]:
+    after = None
+    while True:
+        page = client.get("/memories", after=after, limit=500, vectors=str(vectors).lower())
+        yield from page["memories"]
+        after = page["next"]
+        if after is None:
+            return
+
+
+def _exported(memory: dict[str, Any]) -> dict[str, Any]:
+    line = {"kind": "memory", "schema": SCHEMA}
+    line |= {name: memory[name] for name in ("coordinate", "memory_type", "payload")}
+    return line | {name: memory[name] for name in KEPT if memory.get(name)}
+
+
+def _imported(line: dict[str, Any], number: int) -> dict[str, Any] | None:
+    coordinate = line.get("coordinate")
+    if not isinstance(coordinate, list):
+        raise CommandFailed(f"line {number}: no coordinate; was this written by export-memories?", EXIT_USAGE)
+    payload = line["payload"] if line.get("kind") == "memory" or "payload" in line else _old_payload(line)
+    item = {
+        "coord": ",".join(repr(float(value)) for value in coordinate),
+        "payload": payload,
+        "type": line.get("memory_type") or "episodic",
+    }
+    item |= {name: line[name] for name in KEPT if name != "expires_at" and line.get(name) is not None}
+    if line.get("expires_at") is not None:
+        left = float(line["expires_at"]) - time.time()
+        if left <= 0:
+            return None
+        item["ttl"] = f"{left:.3f}s"
+    return item
+
+
+def _old_payload(line: dict[str, Any]) -> dict[str, Any]:
+    """The payload in a line of the old service, which wrote its own fields among the payload's."""
+    added = {"coordinate", "memory_type", "importance_norm", "access_count", "links"}
+    return {name: value for name, value in line.items() if name not in added}
+
+
+def _lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise CommandFailed(f"line {number}: not JSON: {error}", EXIT_USAGE) from None
+        if not isinstance(value, dict):
+            raise CommandFailed(f"line {number}: expected a JSON object", EXIT_USAGE)
+        yield number, value
+
+
+def _items(file: IO[str], name: str) -> Iterator[dict[str, Any]]:
+    """The items of a JSON list, of an object with `items`, or of JSON lines."""
+    text = file.read()
+    try:
+        value = json.loads(text)
+    except ValueError:
+        yield from (line for _, line in _lines(text.splitlines()))
+        return
+    if isinstance(value, dict):
+        value = value.get("items", [value])
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise CommandFailed(f"{name}: expected a list of objects with coord and payload", EXIT_USAGE)
+    yield from value
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[IO[str]]:
+    if name == "-":
+        yield sys.stdin
+        return
+    try:
+        file = Path(name).open(encoding="utf-8")  # noqa: SIM115 -- closed below; a failure to open is the user's to mend
+    except OSError as error:
+        raise CommandFailed(f"cannot read {name}: {error.strerror}", EXIT_USAGE) from None
+    with file:
+        yield file
+
+
+@contextlib.contextmanager
+def _writing(name: str) -> Iterator[IO[str]]:
+    if name == "-":
+        yield sys.stdout
+        return
+    path = Path(name)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            # Memories are private: the export is its writer's alone.
+            draft.chmod(0o600)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise CommandFailed(f"cannot write {name}: {error.strerror}", EXIT_USAGE) from None
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,251 @@
+"""What the routes accept. Unknown keys are ignored, as ever; what is absent is the old behaviour."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from memory_runtime.engine import UNSET, RecallRequest, Unset
+from memory_runtime.model.canonical import canonical_json
+from memory_runtime.model.coordinates import parse_coordinate
+from memory_runtime.model.duration import DURATION_PATTERN, parse_duration, parse_half_life
+from memory_runtime.model.records import StoreItem, Vector
+from memory_runtime.surfaces.timestamps import parse_timestamp
+
+MOST_AT_ONCE = 10_000
+
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    canonical_json(value, field="object")
+    return value
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_shallow)]
+Coord = Annotated[str, Field(max_length=100_000, description="Numbers separated by commas.", examples=["1,2,3"])]
+Payload = Annotated[dict[str, Any], Field(description="Any JSON object.", examples=[{"text": "Ann moved to Lisbon"}])]
+TypeName = Annotated[str, Field(min_length=1, max_length=256, examples=["episodic"])]
+TopK = Annotated[int, Field(ge=1, le=MOST_AT_ONCE, description="How many, at most.")]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Time = Annotated[Number | str, Field(description="Epoch seconds or ISO 8601.", examples=["2024-06-10T06:13:20Z"])]
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30d"])]
+HalfLife = Annotated[str, Field(pattern=rf"{DURATION_PATTERN}|^none$", examples=["30d"], max_length=64)]
+VectorIn = Annotated[list[Finite], Field(min_length=1, max_length=4096, description="Any length; made unit.")]
+
+
+class StoreOptions(BaseModel):
+    """What a memory may carry beyond the old service's fields; each one's absence is the old behaviour."""
+
+    timestamp: Time | None = Field(None, description="When it happened; absent: the payload's timestamp, else now.")
+    importance: Finite | None = Field(None, description="Raw importance; absent: the payload's importance, else 1.")
+    vector: VectorIn | None = Field(None, description="Its embedding; absent: the payload's text is embedded.")
+    features: dict[str, Finite] | None = Field(None, description="Feature channels in [0, 1].", max_length=64)
+    pinned: bool = Field(False, description="Never decays and is never forgotten.")
+    ttl: Duration | None = Field(None, description="How long after being stored it is forgotten.")
+
+    def item(self, coord: str, payload: dict[str, Any], memory_type: str, *, field: str = "") -> StoreItem:
+        """The engine's item. `field` prefixes the names in errors. Raises InvalidArgument."""
+        return StoreItem(
+            coordinate=parse_coordinate(coord, field=f"{field}coord"),
+            payload=payload,
+            memory_type=memory_type,
+            timestamp=None if self.timestamp is None else parse_timestamp(self.timestamp, field=f"{field}timestamp"),
+            importance=self.importance,
+            vector=None if self.vector is None else as_vector(self.vector),
+            features=self.features,
+            pinned=self.pinned,
+            ttl=None if self.ttl is None else parse_duration(self.ttl, field=f"{field}ttl"),
+        )
+
+
+def as_vector(values: list[float]) -> Vector:
+    """float32 [n]; a number that float32 cannot hold becomes an infinity, which the engine refuses by name."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, dtype=np.float64).astype(np.float32)
+
+
+class StoreBody(StoreOptions):
+    """POST /store."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"coord": "1,2,3", "payload": {"text": "Ann moved to Lisbon"}},
+                {"coord": "4,5,6", "payload": {"text": "Bo plays chess"}, "timestamp": "2024-05-01", "importance": 3},
+            ]
+        }
+    )
+    coord: Coord
+    payload: Payload
+    type: TypeName | None = "episodic"
+
+    def to_item(self, *, field: str = "") -> StoreItem:
+        """The engine's item. Raises InvalidArgument."""
+        return self.item(self.coord, self.payload, self.type or "episodic", field=field)
+
+
+class RememberBody(StoreOptions):
+    """POST /remember: as /store, where a coordinate is made of the payload if none is given."""
+
+    coord: Coord | None = None
+    payload: Payload
+    type: TypeName | None = "episodic"
+
+
+class BulkBody(BaseModel):
+    """POST /store_bulk."""
+
+    items: list[StoreBody] = Field(max_length=MOST_AT_ONCE)
+
+
+class MemoryBody(StoreOptions):
+    """POST /memories."""
+
+    coord: Coord
+    payload: Payload
+    memory_type: TypeName = "episodic"
+
+    def to_item(self) -> StoreItem:
+        """The engine's item. Raises InvalidArgument."""
+        return self.item(self.coord, self.payload, self.memory_type)
+
+
+class RecallOptions(BaseModel):
+    """What a recall may ask beyond the old service's fields; each one's absence is the old behaviour."""
+
+    half_life: HalfLife | None = Field(None, description="Replaces the configured half-life; `none`: no decay.")
+    as_of: Time | None = Field(None, description="Answer as the memory was then.")
+    min_seq: int | None = Field(None, ge=0, lt=1 << 63, description="The write that the answer must include.")
+    explain: bool = Field(False, description="Adds the factors of each score and what decay suppressed.")
+
+    def request(self, query: str | None, vector: list[float] | None = None, **rest: Any) -> RecallRequest:
+        """The engine's request. Raises InvalidArgument."""
+        half_life: float | Unset | None = UNSET if self.half_life is None else parse_half_life(self.half_life)
+        return RecallRequest(
+            query=query,
+            vector=None if vector is None else as_vector(vector),
+            half_life=half_life,
+            as_of=None if self.as_of is None else parse_timestamp(self.as_of, field="as_of"),
+            min_seq=self.min_seq,
+            explain=self.explain,
+            **rest,
+        )
+
+
+class QueryBody(RecallOptions):
+    """A query as text or as a vector."""
+
+    query: str | None = Field(None, max_length=1_000_000, examples=["where does Ann live?"])
+    vector: VectorIn | None = Field(None, description="Instead of the text.")
+    top_k: TopK = 5
+
+    @model_validator(mode="after")
+    def _text_or_vector(self) -> QueryBody:
+        if (self.query is None) == (self.vector is None):
+            raise ValueError("query: give exactly one of query (text) and vector")
+        return self
+
+
+class RecallBody(QueryBody):
+    """POST /recall."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"query": "where does Ann live?", "top_k": 3},
+                {"query": "where does Ann live?", "half_life": "30d", "explain": True},
+            ]
+        }
+    )
+    type: TypeName | None = None
+    filters: JsonObject | None = Field(None, description="Equalities on payload fields, before the top k.")
+    hybrid: bool | None = Field(None, description="Mix in keyword hits; absent: as configured.")
+
+    def to_request(self) -> RecallRequest:
+        """The engine's request. Raises InvalidArgument."""
+        rest = {"memory_type": self.type, "filters": self.filters, "hybrid": self.hybrid}
+        return self.request(self.query, self.vector, top_k=self.top_k, **rest)
+
+
+class ScoresBody(RecallBody):
+    """POST /recall_with_scores. `exact` and `case_sensitive` are accepted: any word counts, whatever its case."""
+
+    exact: bool = True
+    case_sensitive: bool = False
+
+
+class BatchBody(RecallOptions):
+    """POST /recall_batch."""
+
+    queries: list[Annotated[str, Field(max_length=1_000_000)]] = Field(max_length=256)
+    top_k: TopK = 5
+    type: TypeName | None = None
+    filters: JsonObject | None = None
+    hybrid: bool | None = None
+
+
+class ContextBody(RecallOptions):
+    """POST /recall_with_context: the context is part of what is looked for."""
+
+    query: str = Field(max_length=1_000_000)
+    context: JsonObject
+    top_k: TopK = 5
+    type: TypeName | None = None
+
+
+class KeywordBody(BaseModel):
+    """POST /keyword_search."""
+
+    term: str = Field(min_length=1, max_length=10_000)
+    exact: bool = Field(True, description="The term as it stands, anywhere in the payload's text.")
+    case_sensitive: bool = False
+    top_k: TopK = 50
+    type: TypeName | None = None
+
+
+class HybridBody(RecallOptions):
+    """POST /hybrid_recall_with_scores."""
+
+    query: str = Field(max_length=1_000_000)
+    terms: list[Annotated[str, Field(min_length=1, max_length=10_000)]] | None = Field(None, max_length=64)
+    boost: Annotated[float, Field(ge=1.0, le=100.0, allow_inf_nan=False)] = 2.0
+    top_k: TopK = 5
+    exact: bool = True
+    case_sensitive: bool = False
+    type: TypeName | None = None
+
+
+class SearchBody(QueryBody):
+    """POST /memories/search."""
+
+    offset: int = Field(0, ge=0, le=MOST_AT_ONCE)
+    memory_type: TypeName | None = None
+    filters: JsonObject | None = None
+    hybrid: bool | None = None
+
+
+class LinkBody(BaseModel):
+    """POST /link."""
+
+    from_coord: Coord
+    to_coord: Coord
+    type: TypeName = "related"
+    weight: Finite = 1.0
+
+
+class GraphLinkBody(BaseModel):
+    """POST /graph/link."""
+
+    from_coord: Coord
+    to_coord: Coord
+    link_type: TypeName | None = "related"
+    strength: Finite = 1.0
+    metadata: JsonObject | None = None
+
+
+class CoordsBody(BaseModel):
+    """POST /payloads_by_coords."""
+
+    coords: list[Coord | Annotated[list[Finite], Field(min_length=1, max_length=4096)]] = Field(max_length=1000)

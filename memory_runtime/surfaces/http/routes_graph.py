@@ -1,0 +1,152 @@
+"""Links between memories and questions about coordinates, in the shapes of both eras."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+
+from memory_runtime.model.coordinates import canonical_coordinate, parse_coordinate
+from memory_runtime.surfaces.http import requests as bodies
+from memory_runtime.surfaces.http import responses as answers
+from memory_runtime.surfaces.http.context import engine, scope
+from memory_runtime.surfaces.http.rendering import answer, edge_data
+from memory_runtime.surfaces.http.strict_json import StrictRoute
+
+router = APIRouter(tags=["graph"], route_class=StrictRoute)
+
+CoordQuery = Annotated[str, Query(max_length=100_000, examples=["1,2,3"])]
+TypeQuery = Annotated[str | None, Query(min_length=1, max_length=256)]
+MOST_HOPS = 16
+MOST_STEPS = 64
+
+
+@router.post("/link", response_model=answers.Ok)
+async def link(request: Request, body: bodies.LinkBody) -> JSONResponse:
+    """Links two memories; linking them again with the same type changes the weight."""
+    await engine(request).link(
+        scope(request),
+        parse_coordinate(body.from_coord, field="from_coord"),
+        parse_coordinate(body.to_coord, field="to_coord"),
+        link_type=body.type,
+        weight=body.weight,
+        metadata={},
+    )
+    return answer({"ok": True})
+
+
+@router.get("/neighbors", response_model=answers.Neighbors)
+async def neighbors(
+    request: Request,
+    coord: CoordQuery,
+    link_type: TypeQuery = None,
+    limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 1000,
+) -> JSONResponse:
+    """What a memory links to."""
+    found = await engine(request).neighbors(
+        scope(request), parse_coordinate(coord), link_type=link_type, hops=1, limit=limit
+    )
+    return answer({"neighbors": [[list(one.coordinate), edge_data(one.edge)] for one in found]})
+
+
+@router.get("/shortest_path", response_model=answers.CoordPath)
+async def shortest_path(request: Request, frm: CoordQuery, to: CoordQuery, link_type: TypeQuery = None) -> JSONResponse:
+    """The shortest way along links from one memory to another; empty where there is none."""
+    path = await engine(request).shortest_path(
+        scope(request),
+        parse_coordinate(frm, field="frm"),
+        parse_coordinate(to, field="to"),
+        link_type=link_type,
+        max_length=MOST_STEPS,
+    )
+    return answer({"path": [list(coordinate) for coordinate in path.coordinates]})
+
+
+@router.get("/range", response_model=answers.Coords)
+async def coordinate_range(
+    request: Request,
+    min: CoordQuery,  # noqa: A002 -- the wire's name
+    max: CoordQuery,  # noqa: A002 -- the wire's name
+    type: TypeQuery = None,  # noqa: A002 -- the wire's name
+    limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = bodies.MOST_AT_ONCE,
+) -> JSONResponse:
+    """The coordinates of memories within a box, its faces included."""
+    found = await engine(request).coordinates_in_range(
+        scope(request),
+        parse_coordinate(min, field="min"),
+        parse_coordinate(max, field="max"),
+        memory_type=type,
+        limit=limit,
+    )
+    return answer({"coords": [list(coordinate) for coordinate in found]})
+
+
+@router.post("/graph/link", response_model=answers.GraphLinked)
+async def graph_link(request: Request, body: bodies.GraphLinkBody) -> JSONResponse:
+    """Links two memories; linking them again with the same type changes strength and metadata."""
+    link_type = body.link_type or "related"
+    await engine(request).link(
+        scope(request),
+        parse_coordinate(body.from_coord, field="from_coord"),
+        parse_coordinate(body.to_coord, field="to_coord"),
+        link_type=link_type,
+        weight=body.strength,
+        metadata=body.metadata or {},
+    )
+    return answer({"from_coord": body.from_coord, "to_coord": body.to_coord, "link_type": link_type, "ok": True})
+
+
+@router.get("/graph/neighbors", response_model=answers.GraphNeighbors)
+async def graph_neighbors(
+    request: Request,
+    coord: CoordQuery,
+    k_hop: Annotated[int, Query(ge=1, le=MOST_HOPS)] = 1,
+    limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 10,
+    offset: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 0,
+    link_type: TypeQuery = None,
+) -> JSONResponse:
+    """What a memory links to within some hops, nearest first."""
+    found = await engine(request).neighbors(
+        scope(request), parse_coordinate(coord), link_type=link_type, hops=k_hop, limit=offset + limit
+    )
+    shown = [
+        {
+            **one.edge.metadata,
+            "coordinate": list(one.coordinate),
+            "link_type": one.edge.link_type,
+            "strength": one.edge.weight,
+            "hops": one.hops,
+        }
+        for one in found[offset:]
+    ]
+    return answer({"coord": coord, "neighbors": shown})
+
+
+@router.get("/graph/path", response_model=answers.GraphPath)
+async def graph_path(
+    request: Request,
+    from_coord: CoordQuery,
+    to_coord: CoordQuery,
+    max_length: Annotated[int, Query(ge=1, le=MOST_STEPS, description="The most coordinates in the path.")] = 10,
+    link_type: TypeQuery = None,
+) -> JSONResponse:
+    """The shortest way along links from one memory to another; `found` says whether there is one."""
+    path = await engine(request).shortest_path(
+        scope(request),
+        parse_coordinate(from_coord, field="from_coord"),
+        parse_coordinate(to_coord, field="to_coord"),
+        link_type=link_type,
+        # The wire counts coordinates, the engine the links between them.
+        max_length=max(1, max_length - 1),
+    )
+    return answer(
+        {
+            "from_coord": from_coord,
+            "to_coord": to_coord,
+            "path": [canonical_coordinate(coordinate) for coordinate in path.coordinates],
+            "link_types": [edge.link_type for edge in path.edges],
+            "found": path.found,
+        }
+    )

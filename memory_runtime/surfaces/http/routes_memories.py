@@ -1,0 +1,108 @@
+"""Era E2: memories as resources. The listing with its cursor is ours: export reads it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+
+from memory_runtime.engine import RecallRequest
+from memory_runtime.model.coordinates import parse_coordinate
+from memory_runtime.surfaces.http import requests as bodies
+from memory_runtime.surfaces.http import responses as answers
+from memory_runtime.surfaces.http.context import asked_for_receipt, engine, idempotency_key, json_object, scope
+from memory_runtime.surfaces.http.rendering import (
+    answer,
+    context_of,
+    found,
+    recall_headers,
+    receipts_of,
+    resource,
+    store_headers,
+)
+from memory_runtime.surfaces.http.strict_json import StrictRoute
+
+router = APIRouter(prefix="/memories", tags=["memories"], route_class=StrictRoute)
+
+Coord = Annotated[str, Path(max_length=100_000, description="Numbers separated by commas.", examples=["1,2,3"])]
+TypeQuery = Annotated[str | None, Query(min_length=1, max_length=256)]
+
+
+@router.post("", response_model=answers.MemoryStored)
+async def store_memory(request: Request, body: bodies.MemoryBody) -> JSONResponse:
+    """Stores a memory; storing a coordinate again makes its next version. Durable when answered."""
+    key = idempotency_key(request, body.model_dump(mode="json"))
+    receipt = await engine(request).store(scope(request), body.to_item(), idempotency_key=key)
+    reply: answers.Json = {"coord": body.coord, "memory_type": body.memory_type, "ok": True}
+    if asked_for_receipt(request):
+        reply["receipt"] = receipts_of([receipt])[0]
+    return answer(reply, store_headers([receipt]))
+
+
+@router.get("", response_model=answers.MemoryPage)
+async def list_memories(
+    request: Request,
+    after: Annotated[uuid.UUID | None, Query(description="The `next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    memory_type: TypeQuery = None,
+    vectors: Annotated[bool, Query(description="Add each memory's vector.")] = False,
+) -> JSONResponse:
+    """Lists the memories of the scope in the order of their ids, a page at a time."""
+    records = await engine(request).scan(scope(request), after=after, limit=limit, memory_type=memory_type)
+    following = str(records[-1].id) if len(records) == limit else None
+    return answer({"memories": [resource(record, vector=vectors) for record in records], "next": following})
+
+
+async def _search(request: Request, wanted: RecallRequest, offset: int) -> JSONResponse:
+    result = await engine(request).recall(scope(request), wanted)
+    reply = {"memories": [found(hit) for hit in result.hits[offset:]]} | context_of(result, explain=wanted.explain)
+    return answer(reply, recall_headers([result]))
+
+
+@router.post("/search", response_model=answers.MemoriesFound)
+async def search(request: Request, body: bodies.SearchBody) -> JSONResponse:
+    """Recalls memories, best first, each with its score."""
+    wanted = body.request(
+        body.query,
+        body.vector,
+        top_k=body.top_k + body.offset,
+        memory_type=body.memory_type,
+        filters=body.filters,
+        hybrid=body.hybrid,
+    )
+    return await _search(request, wanted, body.offset)
+
+
+@router.get("/search", response_model=answers.MemoriesFound)
+async def search_by_query(
+    request: Request,
+    query: Annotated[str, Query(max_length=100_000)],
+    top_k: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 5,
+    offset: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 0,
+    memory_type: TypeQuery = None,
+    filters: Annotated[str | None, Query(description="A JSON object, as text.")] = None,
+    half_life: bodies.HalfLife | None = None,
+) -> JSONResponse:
+    """POST /memories/search for those who can only send a query string."""
+    wanted = bodies.RecallOptions(half_life=half_life).request(
+        query, top_k=top_k + offset, memory_type=memory_type, filters=json_object(filters, field="filters")
+    )
+    return await _search(request, wanted, offset)
+
+
+# `/search` stands above: a coordinate may be any text until it is parsed.
+@router.get("/{coord}", response_model=answers.MemoryFound)
+async def get_memory(request: Request, coord: Coord, memory_type: TypeQuery = None) -> JSONResponse:
+    """One memory. Another tenant's is not found, as one that does not exist."""
+    record = await engine(request).get(scope(request), parse_coordinate(coord), memory_type)
+    return answer({"memory": resource(record)}, {"X-Soma-Seq": str(record.seq)})
+
+
+@router.delete("/{coord}", response_model=answers.MemoryDeleted)
+async def delete_memory(request: Request, coord: Coord, memory_type: TypeQuery = None) -> JSONResponse:
+    """Deletes what is at a coordinate, of one type or of all; when answered, nothing finds it any more."""
+    receipt = await engine(request).delete(scope(request), parse_coordinate(coord), memory_type)
+    return answer({"coord": coord, "deleted": receipt.deleted}, {"X-Soma-Seq": str(receipt.seq)})

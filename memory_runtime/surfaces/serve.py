@@ -1,0 +1,145 @@
+"""`soma serve`: both servers in one event loop, from the first probe to the last answer.
+
+The ports are taken before the engine loads, so that probes are answered while it does; on SIGTERM readiness goes
+first, requests in flight finish, and the engine closes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from memory_runtime.access import laptop_token_file
+from memory_runtime.engine import build_engine
+from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.surfaces.grpc.server import GrpcServer
+from memory_runtime.surfaces.http.app import build_app
+from memory_runtime.surfaces.service import Phase, Service
+from memory_runtime.telemetry.heartbeat import Heartbeat
+
+log = logging.getLogger(__name__)
+
+ENDPOINTS_SETTLE_SECONDS = 1.0
+"""How long a draining process goes on answering, not ready: what routes to it must notice first."""
+
+
+def with_token(settings: SMFSettings) -> tuple[SMFSettings, str | None]:
+    """The settings, with the data directory's own token file where none was configured, and a line that says where.
+
+    Raises SettingsError when that file cannot be kept safe.
+    """
+    if settings.auth_disabled or settings.api_token is not None or settings.api_token_file is not None:
+        return settings, None
+    path = laptop_token_file(settings.data_dir).absolute()
+    return settings.model_copy(update={"api_token_file": path}), f"bearer token: in {path}"
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its own signal handling: a signal drains both servers, not one of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves the signals alone."""
+        yield
+
+
+def _listen(settings: SMFSettings) -> socket.socket:
+    """The bound HTTP socket. Raises SettingsError when the address cannot be had."""
+    host, port = settings.http_host, settings.http_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"http_port: cannot listen on {host}:{port}: {error.strerror}",
+            setting="http_port",
+            remedy="stop what uses it, or choose another with --http-port or SOMA_HTTP_PORT",
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _http_server(service: Service) -> _HttpServer:
+    config = uvicorn.Config(
+        build_app(service),
+        loop="asyncio",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=64 << 10,
+        timeout_graceful_shutdown=max(1, round(service.settings.drain_seconds)),
+    )
+    return _HttpServer(config)
+
+
+async def serve(settings: SMFSettings) -> None:
+    """Serves until SIGTERM or SIGINT. Raises SettingsError where it cannot start."""
+    service = Service(settings, build_engine(settings))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listener = _listen(settings)
+    grpc_server = GrpcServer(service)
+    http_server = _http_server(service)
+    heartbeat = Heartbeat()
+    service.engine.metrics.heartbeat_lag.set_function(lambda: heartbeat.lag)
+    heartbeat.start()
+    try:
+        await grpc_server.start()
+        http_task = asyncio.create_task(http_server.serve(sockets=[listener]), name="http")
+        await _run(service, grpc_server, http_task, stop, listener.getsockname()[1])
+        await _drain(service, grpc_server, http_server, http_task)
+    finally:
+        listener.close()
+        await service.engine.close()
+        await heartbeat.stop()
+        log.info("stopped")
+
+
+async def _run(
+    service: Service, grpc_server: GrpcServer, http_task: asyncio.Task[None], stop: asyncio.Event, http_port: int
+) -> None:
+    starting = asyncio.create_task(service.engine.start(), name="engine-start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({starting, stopping, http_task}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+    else:
+        starting.result()
+        service.phase = Phase.SERVING
+        await grpc_server.refresh_health()
+        where = {"http_port": http_port, "grpc_port": grpc_server.port, "data_dir": str(service.settings.data_dir)}
+        log.info("serving HTTP on port %d and gRPC on port %d", http_port, grpc_server.port, extra=where)
+        await asyncio.wait({stopping, http_task}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if http_task.done():
+        http_task.result()
+
+
+async def _drain(
+    service: Service, grpc_server: GrpcServer, http_server: _HttpServer, http_task: asyncio.Task[None]
+) -> None:
+    drain = service.settings.drain_seconds
+    log.info("draining", extra={"seconds": drain, "in_flight": service.admission.in_flight})
+    service.phase = Phase.DRAINING
+    await grpc_server.refresh_health()
+    await asyncio.sleep(min(ENDPOINTS_SETTLE_SECONDS, drain / 4))
+    http_server.should_exit = True
+    await asyncio.gather(grpc_server.stop(drain), http_task, return_exceptions=True)

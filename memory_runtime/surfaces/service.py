@@ -1,0 +1,60 @@
+"""What both servers share: the engine, the doors that every request passes, and the phase that the process is in."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Mapping
+
+from memory_runtime.access import Admission, Authenticator, BodyBudget, RateLimiter, TokenSource, scope_of
+from memory_runtime.engine import MemoryEngine, Readiness
+from memory_runtime.model.errors import SomaError, Unavailable
+from memory_runtime.model.records import Scope
+from memory_runtime.settings import SMFSettings
+
+
+class Phase(enum.Enum):
+    """Where the process is in its life."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class Service:
+    """One running memory service, whatever transport a request comes by."""
+
+    def __init__(self, settings: SMFSettings, engine: MemoryEngine) -> None:
+        """Raises SettingsError when there is no token and nobody said that none is wanted."""
+        self.settings = settings
+        self.engine = engine
+        self.phase = Phase.STARTING
+        self.started_at = time.time()
+        self.admission = Admission()
+        self.body_limit = int(settings.max_request_body_mb * (1 << 20))
+        self.bodies = BodyBudget(room_for=self.body_limit)
+        self._authenticator = Authenticator(TokenSource(settings), disabled=settings.auth_disabled)
+        self._limiter = RateLimiter(settings.rate_limit_max, settings.rate_limit_window_seconds)
+
+    def admit(self, headers: Mapping[str, str], peer: str, *, wrong_is_forbidden: bool = False) -> Scope:
+        """The scope of a request whose headers (names in lower case) open the door.
+
+        Raises Unauthenticated, PermissionDenied, RateLimited (also for one who tries tokens), InvalidArgument for a
+        bad tenant or namespace, and Unavailable while the process is starting.
+        """
+        try:
+            self._authenticator.check(headers, wrong_is_forbidden=wrong_is_forbidden)
+        except SomaError:
+            self._limiter.spend(("refused", peer))
+            raise
+        scope = scope_of(headers, self.settings)
+        self._limiter.spend((peer, scope.tenant))
+        if self.phase is Phase.STARTING:
+            raise Unavailable("still starting", remedy="wait for /readyz to answer 200", retry_after=1.0)
+        return scope
+
+    async def readiness(self) -> Readiness:
+        """The engine's readiness; never ready while starting or draining."""
+        if self.phase is Phase.SERVING:
+            return await self.engine.ready()
+        return Readiness(False, self.phase is Phase.DRAINING, False, False, False, 0, 0, (self.phase.value,))
