@@ -11,7 +11,7 @@ from memory_runtime.embedding import EmbeddingProvider
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.writing import EMBEDDING_FACT
 from memory_runtime.settings import SettingsError, SMFSettings
-from memory_runtime.stores.sqlite import SQLiteLedger, reading
+from memory_runtime.stores.sqlite import SQLiteLedger, following
 
 DIMENSION_FACT: Final = "vector_dim"
 
@@ -28,13 +28,13 @@ def open_and_load(
     Raises SettingsError where the settings contradict the ledger, Unavailable where it is damaged.
     """
     ledger.open()
-    facts = ledger.read_now(reading.facts)
+    facts = ledger.read_now(following.facts)
     _check_dimension(facts, settings)
     _check_revision(facts, provider)
     follower.rebuild(
         itertools.takewhile(lambda _: not abandoned(), ledger.scan(settings.vector_dim)),
-        ledger.read_now(reading.coordinate_rows),
-        ledger.read_now(reading.counts),
+        ledger.read_now(following.coordinate_rows),
+        ledger.read_now(following.counts),
         ledger.head_seq,
     )
     if DIMENSION_FACT not in facts:

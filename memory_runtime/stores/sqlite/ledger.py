@@ -17,7 +17,7 @@ from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.records import MemoryRecord
 from memory_runtime.stores.contracts import Change, Committed, NormaliserFactory, Observer, Rows, Unit
 from memory_runtime.stores.migrating import migrate
-from memory_runtime.stores.sqlite import opening, reading
+from memory_runtime.stores.sqlite import following, opening, reading
 from memory_runtime.stores.sqlite.writer import Writer
 from memory_runtime.stores.sqlite.writing import Transaction
 
@@ -153,7 +153,7 @@ class SQLiteLedger:
         """All live memories, in batches, for building an index; blocking. Raises Unavailable for a damaged file."""
         connection = opening.connect(self.path, writer=False)
         try:
-            yield from reading.scan(connection, dim, batch)
+            yield from following.scan(connection, dim, batch)
         except sqlite3.Error as error:
             self._damaged = True
             answer: SomaError = opening.in_words(error)
@@ -169,8 +169,8 @@ class SQLiteLedger:
 
     async def tail(self, seq: int, limit: int = 1000) -> list[Change]:
         """The changes after `seq`, in order. Raises TailTrimmed."""
-        return await self.read(lambda connection: reading.tail(connection, seq, limit))
+        return await self.read(lambda connection: following.tail(connection, seq, limit))
 
     async def counts(self) -> dict[tuple[str, str, str, int], int]:
         """Live memories by tenant, namespace, memory type and collection."""
-        return await self.read(reading.counts)
+        return await self.read(following.counts)

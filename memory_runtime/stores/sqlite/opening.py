@@ -105,3 +105,9 @@ def in_words(error: sqlite3.Error) -> SomaError:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the error says that the file itself is damaged."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def is_refusal(error: sqlite3.Error) -> bool:
+    """Whether the database refused cleanly (a constraint, a full volume, a busy file) and its state is not in doubt."""
+    clean = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_TOOBIG}
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in clean

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.stores.contracts import NormaliserFactory, NormaliserState, Observer
-from memory_runtime.stores.sqlite.opening import connect, in_words, is_damage
+from memory_runtime.stores.sqlite.opening import connect, in_words, is_damage, is_refusal
 from memory_runtime.stores.sqlite.writing import Transaction
 
 T = TypeVar("T")
@@ -147,8 +147,7 @@ class Writer:
 
     def _abandon(self, jobs: Sequence[_Job[Any]], error: Exception) -> None:
         """Nothing of the group is durable. Each is tried again alone: one unlucky unit must not fail the others."""
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        self._undo(error)
         # they have seen importances that were never stored
         self._normalisers.clear()
         if isinstance(error, sqlite3.Error):
@@ -161,6 +160,18 @@ class Writer:
         answer = in_words(error) if isinstance(error, sqlite3.Error) else error
         answer.__cause__ = error if answer is not error else None
         jobs[0].future.set_exception(answer)
+
+    def _undo(self, error: Exception) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error) and not is_refusal(error):
+                # after a failed write or flush, only a fresh connection knows what the file really holds
+                fresh = connect(self._path, writer=True)
+                self._connection.close()
+                self._connection = fresh
+        except sqlite3.Error as second:
+            log.warning("the ledger could not be reopened: %s", second)
 
     def _log_bytes(self) -> int:
         try:
