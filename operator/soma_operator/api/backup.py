@@ -11,7 +11,7 @@ from soma_operator.api.base import ApiModel, Rule, StatusModel
 from soma_operator.api.persistence import Destination
 from soma_operator.api.references import SecretKeyRef
 from soma_operator.api.status import Conditions, Count, Text
-from soma_operator.api.values import DnsName, Duration, ShortText, Timestamp
+from soma_operator.api.values import ByteQuantity, DnsName, Duration, ShortText, Timestamp
 
 _FIELD = r"[-0-9A-Za-z*/,?]+"
 CronSchedule = Annotated[
@@ -49,9 +49,7 @@ class Drill(ApiModel):
     timeout: Duration = "1h"
     """After this a drill counts as failed."""
 
-    storage_size: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=32)] | None = (
-        None
-    )
+    storage_size: ByteQuantity | None = None
     """Size of the scratch volume. Left out: that of the memory's own volume."""
 
 

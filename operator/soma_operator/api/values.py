@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-_POSITIVE = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)(ms|s|m|h|d|w|y)"
+_NUMBER = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)"  # greater than nothing
+_POSITIVE = rf"{_NUMBER}(ms|s|m|h|d|w|y)"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 _DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
@@ -17,8 +18,8 @@ Duration = Annotated[str, StringConstraints(pattern=f"^{_POSITIVE}$", max_length
 DurationOrNone = Annotated[str, StringConstraints(pattern=f"^(none|{_POSITIVE})$", max_length=32)]
 """A duration, or the word `none`."""
 
-ByteQuantity = Annotated[str, StringConstraints(pattern=_QUANTITY, max_length=32)]
-"""Bytes as Kubernetes writes them: `10Gi`, `500M`."""
+ByteQuantity = Annotated[str, StringConstraints(pattern=rf"^{_NUMBER}(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)$", max_length=32)]
+"""Bytes as Kubernetes writes them, more than none, with a unit (`10` alone would be ten bytes): `10Gi`, `500M`."""
 
 
 def _text(value: Any) -> Any:

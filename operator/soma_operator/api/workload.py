@@ -57,8 +57,7 @@ class Workload(ApiModel):
     """Pods of one role."""
 
     replicas: Replicas | None = None
-    """Number of pods: exactly 1 in embedded mode. Left out: 1 in embedded mode, else 2, or what autoscaling decides.
-    `kubectl scale` writes this field, and needs it to be set."""
+    """Number of pods. Left out: 2, or what autoscaling decides."""
 
     autoscaling: Autoscaling | None = None
     """Let a HorizontalPodAutoscaler decide the number of pods; only in distributed mode, and not with replicas."""
@@ -81,6 +80,10 @@ class Workload(ApiModel):
 
 class ApiWorkload(Workload):
     """The pods that serve HTTP and gRPC, and what one request may ask of them."""
+
+    replicas: Replicas | None = None
+    """Number of pods: exactly 1 in embedded mode. Left out: 1 in embedded mode, else 2, or what autoscaling decides.
+    `kubectl scale` writes this field, and needs it to be set."""
 
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     """Longest time a request may take; later it is answered with 504."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from hack.cluster import ClusterError, down, up
 from hack.cluster.tools import program
+from hack.kube import Kubectl, wait_until
 from soma_operator.settings import OperatorSettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,6 +99,40 @@ def test_a_value_that_means_nothing_is_refused_by_its_name(helm: Path, value: st
     done = render(helm, value)
     assert done.returncode != 0
     assert says in done.stderr
+
+
+@pytest.fixture
+def empty_cluster() -> Iterator[Kubectl]:
+    """A cluster of its own: a release wants to be the one that makes the CRDs."""
+    try:
+        cluster = up("api", name="chart-tests")
+    except ClusterError as error:
+        if os.environ.get("SOMA_TEST_REQUIRE") == "all":
+            pytest.fail(f"required, but not to be had: {error}")
+        pytest.skip(str(error))
+    yield Kubectl(program("kubectl"), cluster.kubeconfig)
+    down("chart-tests")
+
+
+def test_a_release_that_goes_leaves_the_memories(helm: Path, empty_cluster: Kubectl) -> None:
+    def run(*arguments: str) -> None:
+        command = [str(helm), f"--kubeconfig={empty_cluster.kubeconfig}", "--namespace=soma-system", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+
+    run("install", "soma-operator", str(CHART), "--create-namespace")
+    body = {
+        "apiVersion": "memory.somatech.dev/v1alpha1",
+        "kind": "SomaMemory",
+        "metadata": {"name": "kept"},
+        "spec": {},
+    }
+    wait_until(lambda: empty_cluster.apply(yaml.safe_dump(body)), "the CRD", timeout=20)
+    run("upgrade", "soma-operator", str(CHART), "--set=replicas=3")
+    assert empty_cluster.within("soma-system").get("deployment", "soma-operator")["spec"]["replicas"] == 3
+    run("uninstall", "soma-operator")
+    assert empty_cluster.within("soma-system").find("deployment", "soma-operator") is None
+    assert empty_cluster.get("somamemory", "kept")["metadata"]["name"] == "kept"
 
 
 def test_the_chart_is_well_formed(helm: Path) -> None:

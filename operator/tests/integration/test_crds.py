@@ -66,6 +66,12 @@ def test_a_half_life_that_is_a_duration_is_taken(namespace: Kubectl, half_life: 
     namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"scoring": {"halfLife": half_life}}))
 
 
+@pytest.mark.parametrize("size", ["10", "0Gi", "-1Gi", "10 Gi", "ten"])
+def test_a_size_that_no_volume_has_is_refused_with_its_path(namespace: Kubectl, size: str) -> None:
+    with pytest.raises(KubectlError, match=r"spec\.persistence\.size"):
+        namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"persistence": {"size": size}}))
+
+
 def test_a_misspelt_field_is_refused_with_its_path(namespace: Kubectl) -> None:
     with pytest.raises(KubectlError, match=r'unknown field "spec\.scoring\.halflife"'):
         namespace("create", "-f", "-", stdin=memory({"scoring": {"halflife": "30d"}}))
