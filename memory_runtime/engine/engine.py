@@ -233,6 +233,7 @@ class MemoryEngine:
                     term,
                     match,
                     contains=contains,
+                    exactly=term if exact else None,
                     limit=top_k,
                     memory_type=memory_type,
                     filters=filters,

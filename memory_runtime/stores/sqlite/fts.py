@@ -1,9 +1,13 @@
-"""The words of memories: an FTS5 index over `memories.text` that lives and dies with the record, in the same commit."""
+"""The words of memories: an FTS5 index over `memories.text` that lives and dies with the record, in the same commit.
+
+The index holds stems (Porter), so that hybrid recall finds `adopted` by `adopt`; exact search asks `holds_phrase` too.
+"""
 
 from __future__ import annotations
 
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +15,7 @@ from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import KeywordHit
 from memory_runtime.stores.sqlite.filters import conditions
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+_WORD = re.compile(r"[^\W_]+")
 MAX_WORDS = 64
 
 
@@ -27,6 +31,16 @@ def forget(connection: sqlite3.Connection, row: int, text: str) -> None:
         connection.execute(
             "INSERT INTO memories_text (memories_text, rowid, text) VALUES ('delete', ?, ?)", (row, text)
         )
+
+
+def holds_phrase(text: str, sought: str) -> bool:
+    """Whether the very words of `sought` stand in `text` one after the other; case and accents do not count."""
+    return f" {_folded(sought)} " in f" {_folded(text)} "
+
+
+def _folded(text: str) -> str:
+    plain = "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    return " ".join(_WORD.findall(plain.casefold()))
 
 
 def phrase(text: str) -> str | None:
@@ -50,11 +64,13 @@ def search_text(
     now: float,
     memory_type: str | None = None,
     contains: str | None = None,
+    exactly: str | None = None,
     filters: Mapping[str, Any] | None = None,
 ) -> list[KeywordHit]:
     """The best matches of an FTS5 query in a scope, by BM25 and then id.
 
-    `contains` asks for these very characters (case counts); `filters` are equalities on the payload, held before the
+    `contains` asks for these very characters (case counts), `exactly` for these very words in a row, where the index
+    alone would take others of the same stem; `filters` are equalities on the payload, held before the
     limit. Expired memories are not found. Cost: the number of matches of the rarest word, over all scopes.
     """
     where = ["memories_text MATCH ?", "m.tenant = ?", "m.namespace = ?", "m.collection = 0", "m.deleted = 0"]
@@ -67,6 +83,9 @@ def search_text(
     if contains is not None:
         where.append("instr(m.text, ?) > 0")
         values.append(contains)
+    if exactly is not None:
+        where.append("holds_phrase(m.text, ?)")
+        values.append(exactly)
     if filters:
         tests, bound = conditions(filters)
         where.extend(tests)

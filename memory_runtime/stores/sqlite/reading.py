@@ -120,6 +120,7 @@ def by_words(
     match: str | None,
     *,
     contains: str | None,
+    exactly: str | None,
     limit: int,
     memory_type: str | None,
     filters: Mapping[str, Any] | None,
@@ -139,6 +140,7 @@ def by_words(
         now=now,
         memory_type=memory_type,
         contains=contains,
+        exactly=exactly,
         filters=filters,
     )
     records = by_ids(connection, [hit.id for hit in hits])

@@ -42,11 +42,13 @@ TABLES = (
     ) STRICT
     """,
     "CREATE INDEX memories_scope ON memories (tenant, namespace, collection, coordinate_first) WHERE deleted = 0",
+    # what was said before and after: the neighbours that hybrid recall reads a memory with
+    "CREATE INDEX memories_time ON memories (tenant, namespace, event_time, row) WHERE deleted = 0 AND collection = 0",
     "CREATE INDEX memories_expiry ON memories (expires_at) WHERE expires_at IS NOT NULL AND deleted = 0",
     "CREATE TABLE vectors (row INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT",
     """
     CREATE VIRTUAL TABLE memories_text USING fts5(
-        text, content = 'memories', content_rowid = 'row', tokenize = 'unicode61 remove_diacritics 2'
+        text, content = 'memories', content_rowid = 'row', tokenize = 'porter unicode61 remove_diacritics 2'
     )
     """,
     """
