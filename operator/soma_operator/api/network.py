@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from soma_operator.api.base import ApiModel, Rule
-from soma_operator.api.placement import LabelSelector
+from soma_operator.api.labels import LabelSelector
 from soma_operator.api.values import Port, PortOrName
 
 Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", max_length=64)]

@@ -1,44 +1,15 @@
-"""Where pods may run: the Kubernetes types for tolerations, affinity and spreading."""
+"""Where pods may run: selectors, tolerations and spreading, as far as a pod template takes them."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
+from soma_operator.api.affinity import Affinity
 from soma_operator.api.base import ApiModel
 from soma_operator.api.values import DnsName, LabelKey, LabelValue, ShortText
-
-
-class SelectorOperator(StrEnum):
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
-
-
-class LabelRequirement(ApiModel):
-    """One expression of a label selector."""
-
-    key: LabelKey
-    """Label the expression looks at."""
-
-    operator: SelectorOperator
-    """How the label is compared with `values`."""
-
-    values: Annotated[tuple[LabelValue, ...], Field(max_length=32)] | None = None
-    """Values for In and NotIn; left out for Exists and DoesNotExist."""
-
-
-class LabelSelector(ApiModel):
-    """Selects by labels; all parts must hold, and an empty selector selects everything."""
-
-    match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] | None = None
-    """Labels that must be present with exactly these values."""
-
-    match_expressions: Annotated[tuple[LabelRequirement, ...], Field(max_length=16)] | None = None
-    """Expressions that must all hold."""
 
 
 class TolerationOperator(StrEnum):
@@ -90,23 +61,6 @@ class TopologySpreadConstraint(ApiModel):
 
     min_domains: Annotated[int, Field(ge=1, le=100)] | None = None
     """Domains that must exist before the skew counts; only with DoNotSchedule."""
-
-
-_AFFINITY_PART: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-AffinityPart = Annotated[dict[str, Any], WithJsonSchema(_AFFINITY_PART)]
-
-
-class Affinity(ApiModel):
-    """Attraction to nodes and pods, and repulsion. What is in each part is checked when the Deployment is applied."""
-
-    node_affinity: AffinityPart | None = None
-    """As in a pod: kubectl explain pod.spec.affinity.nodeAffinity."""
-
-    pod_affinity: AffinityPart | None = None
-    """As in a pod: kubectl explain pod.spec.affinity.podAffinity."""
-
-    pod_anti_affinity: AffinityPart | None = None
-    """As in a pod: kubectl explain pod.spec.affinity.podAntiAffinity."""
 
 
 class Scheduling(ApiModel):

@@ -72,6 +72,14 @@ def test_a_size_that_no_volume_has_is_refused_with_its_path(namespace: Kubectl, 
         namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"persistence": {"size": size}}))
 
 
+def test_an_affinity_that_no_pod_may_have_is_refused_with_its_path(namespace: Kubectl) -> None:
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": {}}]}}
+    with pytest.raises(
+        KubectlError, match=r"requiredDuringSchedulingIgnoredDuringExecution\[0\]\.topologyKey: Required"
+    ):
+        namespace("create", "-f", "-", stdin=memory({"api": {"scheduling": {"affinity": affinity}}}))
+
+
 def test_a_misspelt_field_is_refused_with_its_path(namespace: Kubectl) -> None:
     with pytest.raises(KubectlError, match=r'unknown field "spec\.scoring\.halflife"'):
         namespace("create", "-f", "-", stdin=memory({"scoring": {"halflife": "30d"}}))

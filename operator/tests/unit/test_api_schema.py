@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ def test_everything_has_an_upper_bound_so_that_cel_can_be_costed() -> None:
             assert "maxItems" in node, path
         if "additionalProperties" in node:
             assert "maxProperties" in node, path
+
+
+def test_the_definitions_fit_the_annotation_of_client_side_apply() -> None:
+    """`kubectl apply` keeps what it applied in an annotation; all annotations together have at most 256 KiB."""
+    for definition in DEFINITIONS.values():
+        assert len(json.dumps(definition)) < 240_000
 
 
 def test_every_rule_names_a_remedy() -> None:
