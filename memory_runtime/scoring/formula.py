@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from memory_runtime.scoring.params import FACTOR_FLOOR, UNSET, Profile, Unset, check_half_life
+from memory_runtime.scoring.params import FACTOR_FLOOR, Profile, Unset, check_half_life
 from memory_runtime.scoring.portable import exp2_fraction, log2
 from memory_runtime.scoring.rows import Floats, Singles
 
@@ -96,7 +96,7 @@ def static_log(importance: Floats, features: Floats, profile: Profile) -> Floats
     return total / profile.similarity_exponent
 
 
-def _turns(time: Floats, half_life: float | None) -> tuple[Floats, Floats]:
+def turns(time: Floats, half_life: float | None) -> tuple[Floats, Floats]:
     """time/half_life as whole turns and a remainder in [0, 1]; (0, 0) without decay."""
     if half_life is None:
         return np.zeros_like(time), np.zeros_like(time)
@@ -107,7 +107,7 @@ def _turns(time: Floats, half_life: float | None) -> tuple[Floats, Floats]:
 
 def log_weight(static: Floats, time: Floats, half_life: float | None) -> LogWeight:
     """L = static + time/half_life. `half_life` is the profile's `key_half_life` (already multiplied by β)."""
-    whole, part = _turns(time, half_life)
+    whole, part = turns(time, half_life)
     part = part + static
     floor = np.floor(part)
     return LogWeight(whole + floor, part - floor)
@@ -122,11 +122,11 @@ def keys(similarity: Floats, weight: LogWeight) -> Keys:
 
 def scores_at(key: Keys, at: float, half_life: float | None, beta: float) -> tuple[Floats, Floats]:
     """(score, log2 score) of keys at the moment `at`; `half_life` is the key's. Scores are at most 1, may underflow."""
-    turns, rest = _turns(np.array([at]), half_life)
+    elapsed, rest = turns(np.array([at]), half_life)
     # 2^(-rest) as 2^(1-rest)/2 keeps the fraction in the table's range; rest = 0 must stay exactly 1
     fade = 1.0 if rest[0] == 0 else float(exp2_fraction(1.0 - rest)[0]) / 2
     mantissa, shift = np.frexp(key.mantissa * fade)
-    exponent = np.where(mantissa > 0, key.exponent - turns[0] + shift, -np.inf)
+    exponent = np.where(mantissa > 0, key.exponent - elapsed[0] + shift, -np.inf)
     logs = np.where(mantissa > 0, log2(np.maximum(mantissa, 0.5)) + exponent, -np.inf)
     if beta == 1.0:
         linear = np.ldexp(mantissa, np.clip(exponent, -1100, 1).astype(np.int64))
@@ -136,9 +136,14 @@ def scores_at(key: Keys, at: float, half_life: float | None, beta: float) -> tup
     return np.minimum(linear, 1.0), np.minimum(logs, 0.0)
 
 
+def checked_override(override: float | Unset | None) -> float | Unset | None:
+    """A request's own half-life, checked; UNSET stays. Raises InvalidArgument."""
+    return override if isinstance(override, Unset) else check_half_life(override)
+
+
 def effective_half_life(profile: Profile, override: float | Unset | None) -> float | None:
     """The half-life of a request, in seconds: its own if it named one (None: no decay), else the profile's."""
-    return profile.half_life if override is UNSET else check_half_life(override)
+    return profile.half_life if isinstance(override, Unset) else check_half_life(override)
 
 
 def explain(

@@ -1,61 +1,183 @@
-"""The exact index: upsert, delete and search over the live rows of one process.
+"""The exact index: rows in L-ordered segments and one fresh one, upserted, deleted, searched and merged.
 
-First version: rows in arrays, every search by the oracle. The interface is final.
+One writer at a time (a lock), any number of readers (no lock: each takes a `View` and keeps it). A delete or an update
+is a mark that carries the number of the write, so a reader that started earlier goes on seeing what it saw.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from memory_runtime.model.errors import InvalidArgument, NotFound
-from memory_runtime.scoring import formula
-from memory_runtime.scoring.oracle import brute_force
+from memory_runtime.scoring import formula, merge
+from memory_runtime.scoring.basis import LEAST_ROWS, Basis, train
+from memory_runtime.scoring.draft import Draft
+from memory_runtime.scoring.fresh import Fresh
 from memory_runtime.scoring.params import UNSET, ScoringParams, Unset
-from memory_runtime.scoring.rows import Ids, Partition, RowBatch, ScoredRow, as_ids, id_bytes, unit_rows
+from memory_runtime.scoring.rows import Ids, Partition, RowBatch, ScoredRow, as_ids, unit_rows
+from memory_runtime.scoring.search import Request, View, search
+from memory_runtime.scoring.segment import Segment
+from memory_runtime.scoring.stats import IndexStats, Usage, measure
+
+_SEGMENTS_AT_MOST: Final = 24
+_RETRAIN_GROWTH: Final = 8
 
 
 class ExactIndex:
     """Thread-safe for one writer and many readers; one per process. `clock` gives epoch seconds."""
 
     def __init__(self, dim: int, params: ScoringParams, clock: Callable[[], float] = time.time) -> None:
+        if dim < 1:
+            raise InvalidArgument("dim must be at least 1", field="dim", remedy="give the dimension of the vectors")
         self.dim = dim
-        self.params = params
         self._clock = clock
-        self._lock = threading.Lock()
-        self._rows = self.batch([], np.zeros((0, dim)), event_time=0.0)
-        self._where: dict[bytes, int] = {}
+        self._lock = threading.RLock()
+        self._merging = threading.Lock()
+        self._names = itertools.count(1)
+        # float16 keeps 11 bits: norms may be off by 2^-11, and every bound is inflated by the norm
+        self._kind = np.float16 if params.vector_storage == "float16" else np.float32
+        self._norm = 1.0 + (6e-4 if self._kind == np.float16 else 1e-6)
+        self._basis = Basis(dim)
+        self._trained_on = 0
+        self._rows = 0
+        self._usage = Usage()
+        fresh = Fresh(self._basis, len(params.feature_names), self._norm, self._kind)
+        self._view = View((), (), fresh, fresh.table(), 0, 0, params)
+
+    @property
+    def params(self) -> ScoringParams:
+        """What scores are computed with now."""
+        return self._view.params
+
+    def __len__(self) -> int:
+        return self._rows
+
+    # ---- writing ----
 
     def batch(
         self, ids: Iterable[bytes | uuid.UUID] | Ids, vectors: npt.ArrayLike, **columns: npt.ArrayLike | None
     ) -> RowBatch:
         """`RowBatch.of` with this index's dimension and features."""
-        return RowBatch.of(as_ids(ids), vectors, dim=self.dim, feature_count=len(self.params.feature_names), **columns)  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(self._where)
+        count = len(self.params.feature_names)
+        return RowBatch.of(as_ids(ids), vectors, dim=self.dim, feature_count=count, **columns)  # type: ignore[arg-type]
 
     def upsert(self, rows: RowBatch) -> None:
         """Inserts, or replaces rows of the same id (the last of a repeated id wins); visible when this returns."""
+        if rows.vectors.shape[1] != self.dim or rows.features.shape[1] != len(self.params.feature_names):
+            raise InvalidArgument(
+                "the rows were made for another index", field="vector", remedy="make them with index.batch"
+            )
+        if not len(rows):
+            return
+        rows = self._as_stored(last_of_each(rows))
         with self._lock:
-            start = len(self._rows)
-            self._rows = RowBatch.concatenate([self._rows, rows])
-            for offset, key in enumerate(id_bytes(rows.ids)):
-                self._where[key] = start + offset
+            draft = self._draft()
+            gone = draft.bury(rows.ids)
+            draft.add(rows)
+            self._rows += len(rows) - gone
+            self._view = draft.view()
+        while len(self._view.segments) > _SEGMENTS_AT_MOST and self.maintain():
+            pass
 
     def delete(self, ids: Iterable[bytes | uuid.UUID] | Ids) -> int:
         """Removes these rows and says how many there were; invisible when this returns."""
         with self._lock:
-            return sum(self._where.pop(key, None) is not None for key in id_bytes(as_ids(ids)))
+            draft = self._draft()
+            gone = draft.bury(np.unique(as_ids(ids), axis=0))
+            self._rows -= gone
+            self._view = draft.view()
+        return gone
 
-    def _live(self) -> RowBatch:
+    def _draft(self) -> Draft:
+        return Draft(self._view, self._basis, self._norm, self._name)
+
+    def _name(self) -> str:
+        return f"segment-{next(self._names):06d}"
+
+    def _as_stored(self, rows: RowBatch) -> RowBatch:
+        if self._kind == np.float32:
+            return rows
+        return replace(rows, vectors=rows.vectors.astype(self._kind).astype(np.float32))
+
+    # ---- maintenance ----
+
+    def maintain(self) -> bool:
+        """Does one merge, if one is due; searches and writes go on meanwhile. True if there may be more to do."""
+        with self._merging:
+            view = self._view
+            parts = merge.pick(view.segments, view.epoch)
+            if not parts:
+                return False
+            self._merge(view, parts)
+            return True
+
+    def compact(self) -> None:
+        """Merges everything into one segment: what a bulk load ends with. Writers wait, searches do not."""
+        with self._merging, self._lock:
+            draft = self._draft()
+            draft.seal()
+            self._view = draft.view()
+            if self._view.segments:
+                self._merge(self._view, list(self._view.segments))
+
+    def _merge(self, view: View, parts: list[Segment]) -> None:
+        basis = self._basis_for(parts)
+        merged = merge.merge(self._name(), parts, view.epoch, view.params, basis, self._norm)
         with self._lock:
-            return self._rows.take(np.fromiter(self._where.values(), np.intp, len(self._where)))
+            if self._view.params is not view.params:
+                return  # the parameters changed meanwhile: everything was rebuilt
+            draft = self._draft()
+            draft.replace(parts, merged, view.epoch)
+            self._view = draft.view()
+            self._usage.merges += 1
+
+    def _basis_for(self, parts: list[Segment]) -> Basis:
+        rows = sum(len(part) for part in parts)
+        if rows < max(LEAST_ROWS, self._trained_on * _RETRAIN_GROWTH):
+            return self._basis
+        stride = max(1, rows // 20_000)
+        basis = train(np.concatenate([part.vectors[::stride] for part in parts]).astype(np.float32, copy=False))
+        with self._lock:
+            self._basis, self._trained_on = basis, rows
+        return basis
+
+    def set_params(self, params: ScoringParams) -> None:
+        """Rebuilds every row's order under new parameters and swaps; searches see the old one meanwhile, writers wait."""
+        if params.vector_storage != self.params.vector_storage or params.feature_names != self.params.feature_names:
+            raise InvalidArgument(
+                "feature_names and vector_storage are fixed when an index is made",
+                field="feature_names",
+                remedy="make a new index and store the rows again",
+            )
+        with self._merging, self._lock:
+            view = self._view
+            parts: list[Segment | Fresh] = [*view.segments, view.fresh]
+            rebuilt = merge.merge(self._name(), parts, view.epoch, params, self._basis, self._norm)
+            draft = self._draft()
+            draft.params = params
+            draft.segments = [rebuilt] if len(rebuilt) else []
+            draft.fresh = Fresh(self._basis, len(params.feature_names), self._norm, self._kind)
+            self._view = draft.view()
+
+    def live_rows(self) -> RowBatch:
+        """A copy of every live row, in no particular order."""
+        view = self._view
+        return merge.gather([*view.segments, view.fresh], view.epoch)[0]
+
+    def stats(self) -> IndexStats:
+        """Counts, bytes, and what searches have cost since the start."""
+        return measure(self._view, self._usage)
+
+    # ---- reading ----
 
     def search(
         self,
@@ -71,22 +193,28 @@ class ExactIndex:
         deadline: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[list[ScoredRow]]:
-        """The exact top k of each query (float [q, dim]), best first, ties by id."""
-        del deadline, cancelled
+        """The exact top k of each query (float [q, dim]), best first, ties by id; never a row of another partition.
+
+        `deadline` is in seconds of time.monotonic. Raises InvalidArgument, DeadlineExceeded, Cancelled.
+        """
         if top_k < 1:
             raise InvalidArgument("top_k must be at least 1", field="top_k", remedy="ask for one or more")
-        return brute_force(
-            self._live(),
-            queries,
-            params=self.params,
-            k=top_k,
+        view = self._view
+        request = Request(
+            queries=unit_rows(queries, self.dim, "query"),
+            k=min(top_k, max(1, self._rows)),
             partition=partition,
-            now=self._clock() if now is None else now,
-            as_of=as_of,
-            types=types,
-            half_life=half_life,
-            only=None if only is None else as_ids(only),
+            types=None if types is None else frozenset(types),
+            at=self._moment(now, as_of),
+            hide_later=as_of is not None,
+            half_life=formula.checked_override(half_life),
+            only=None if only is None else np.unique(as_ids(only), axis=0),
+            deadline=deadline,
+            cancelled=cancelled,
         )
+        answers, scanned = search(view, request)
+        self._usage.add(len(answers), scanned, self._rows)
+        return answers
 
     def explain(
         self,
@@ -98,12 +226,7 @@ class ExactIndex:
         half_life: float | Unset | None = UNSET,
     ) -> formula.Explanation:
         """Every factor of one live row's score. Raises NotFound."""
-        key = row.bytes if isinstance(row, uuid.UUID) else row
-        with self._lock:
-            at = self._where.get(key)
-            if at is None:
-                raise NotFound("no such row in the index", field="id", remedy="it may have been deleted")
-            one = self._rows.take(np.array([at]))
+        one, segment = self._row(as_ids([row]))
         profile = self.params.profile(int(one.tenant[0]), int(one.memory_type[0]))
         return formula.explain(
             similarity=float(formula.exact_dot(one.vectors, unit_rows(query, self.dim, "query")[0])[0]),
@@ -111,7 +234,31 @@ class ExactIndex:
             features=one.features[0],
             feature_names=self.params.feature_names,
             event_time=float(one.event_time[0]),
-            at=(self._clock() if now is None else now) if as_of is None else as_of,
+            at=self._moment(now, as_of),
             profile=profile,
             half_life=formula.effective_half_life(profile, half_life),
+            segment=segment,
         )
+
+    def _moment(self, now: float | None, as_of: float | None) -> float:
+        at = as_of if as_of is not None else self._clock() if now is None else now
+        if not np.isfinite(at):
+            raise InvalidArgument("as_of must be a finite time", field="as_of", remedy="give seconds since 1970")
+        return float(at)
+
+    def _row(self, ids: Ids) -> tuple[RowBatch, str]:
+        view = self._view
+        parts: list[Segment | Fresh] = [*view.segments, view.fresh]
+        for part in parts:
+            found = part.find(ids, view.epoch)
+            if found[0] >= 0:
+                return part.batch(found), part.name
+        raise NotFound("no such row in the index", field="id", remedy="it may have been deleted")
+
+
+def last_of_each(rows: RowBatch) -> RowBatch:
+    """The rows without earlier ones of the same id."""
+    if len(rows) < 2:
+        return rows
+    _, first = np.unique(rows.ids[::-1], axis=0, return_index=True)
+    return rows if len(first) == len(rows) else rows.take(np.sort(len(rows) - 1 - first))

@@ -1,0 +1,133 @@
+"""The rows that came last: appended, never moved, always scanned, and sealed into a segment when there are enough.
+
+Readers see the first `count` rows of a view; the writer only writes behind them, so neither waits for the other.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from memory_runtime.scoring import codes
+from memory_runtime.scoring.basis import Basis
+from memory_runtime.scoring.codes import Narrow, interleave, narrow_codes
+from memory_runtime.scoring.kernel import GROUP
+from memory_runtime.scoring.rows import Ids, Ints, RowBatch, id_bytes
+from memory_runtime.scoring.source import Table
+
+CAPACITY: Final = 4096
+
+
+class Fresh:
+    """At most `CAPACITY` rows in order of arrival. One writer; readers use `table` with a count taken earlier."""
+
+    def __init__(self, basis: Basis, feature_count: int, norm: float, kind: npt.DTypeLike) -> None:
+        dim, size = basis.dim, basis.size
+        self.basis, self.norm = basis, norm
+        self.kind = kind
+        self.name = "fresh"
+        self.count = 0
+        self.error = 0.0
+        self._where: dict[bytes, int] = {}
+        self._run = np.zeros(CAPACITY, np.int32)
+        self._runs: dict[tuple[int, int, int], int] = {}
+        self._ids = np.zeros((CAPACITY, 2), np.uint64)
+        self._importance = np.zeros(CAPACITY)
+        self._features = np.zeros((CAPACITY, feature_count))
+        self._vectors = np.zeros((CAPACITY, dim), kind)
+        self._records = codes.empty_records(CAPACITY, dim)
+        self._prefix = interleave(np.full((CAPACITY, size), codes.NARROW_ZERO, np.uint8))
+        self._head = np.zeros((CAPACITY // GROUP, 2, GROUP), np.float32)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def room(self) -> int:
+        """How many rows still fit."""
+        return CAPACITY - self.count
+
+    @property
+    def deaths(self) -> npt.NDArray[np.uint64]:
+        """A view: the write that deleted each row."""
+        return codes.deaths(self._records)
+
+    def runs(self, tenant: int, namespace: int) -> list[tuple[int, int]]:
+        """(memory type, run number) of each type that this partition has here."""
+        # list(): the writer may add a run while a reader looks
+        return [(key[2], run) for key, run in list(self._runs.items()) if key[0] == tenant and key[1] == namespace]
+
+    def rows_of(self, run: int, count: int) -> npt.NDArray[np.intp]:
+        """Positions below `count` of one run's rows."""
+        return np.flatnonzero(self._run[:count] == run)
+
+    def table(self) -> Table:
+        """The columns, for the scan; rows at or beyond a reader's count are not its own."""
+        return Table(
+            "fresh", self.basis, self.error, self.norm, self._ids, self._importance, self._features, self._vectors,
+            self._records, self._prefix, self._head,
+        )  # fmt: skip
+
+    def append(self, batch: RowBatch) -> None:
+        """Writes rows behind the last one; they show when the caller publishes a view with the new count."""
+        start, end = self.count, self.count + len(batch)
+        here = np.arange(start, end)
+        self._ids[start:end] = batch.ids
+        self._importance[start:end] = batch.importance
+        self._features[start:end] = batch.features
+        self._vectors[start:end] = batch.vectors
+        self._records[start:end] = codes.records_of(batch, batch.vectors)
+        coded = narrow_codes(batch.vectors, self.basis, self.norm)
+        padded = np.full((len(batch), self._prefix.shape[1] * 4), codes.NARROW_ZERO, np.uint8)
+        padded[:, : self.basis.size] = coded.codes
+        self._prefix[here // GROUP, :, here % GROUP, :] = padded.reshape(len(batch), -1, 4)
+        self._head[here // GROUP, 0, here % GROUP] = coded.scale
+        self._head[here // GROUP, 1, here % GROUP] = coded.residual
+        self.error = max(self.error, coded.error)
+        for offset, key in enumerate(id_bytes(batch.ids)):
+            self._where[key] = start + offset
+        runs = zip(batch.tenant.tolist(), batch.namespace.tolist(), batch.memory_type.tolist(), strict=True)
+        self._run[start:end] = [self._runs.setdefault(run, len(self._runs)) for run in runs]
+        self.count = end
+
+    def find(self, ids: Ids, epoch: int) -> Ints:
+        """Positions of the living rows with these ids, -1 where there is none."""
+        found = np.array([self._where.get(key, -1) for key in id_bytes(ids)], np.int64)
+        death = self.deaths[np.maximum(found, 0)]
+        found[(found >= 0) & (death != 0) & (death <= epoch)] = -1
+        return found
+
+    def batch(self, rows: npt.NDArray[np.intp]) -> RowBatch:
+        """These rows as they were given."""
+        keys = np.array(list(self._runs) or np.zeros((0, 3)), np.int32).reshape(-1, 3)
+        of_run = keys[self._run[rows]]
+        return RowBatch(
+            ids=self._ids[rows],
+            tenant=of_run[:, 0],
+            namespace=of_run[:, 1],
+            memory_type=of_run[:, 2],
+            importance=self._importance[rows],
+            event_time=codes.times(self._records)[rows],
+            expires_at=codes.expiries(self._records)[rows],
+            features=self._features[rows],
+            vectors=self._vectors[rows].astype(np.float32, copy=False),
+        )
+
+    def records(self, rows: npt.NDArray[np.intp]) -> codes.Bytes:
+        """The records of these rows (a copy)."""
+        return self._records[rows]
+
+    def narrow(self, rows: npt.NDArray[np.intp]) -> Narrow:
+        """The first-bound codes of these rows, in row order."""
+        picked = self._prefix[rows // GROUP, :, rows % GROUP, :].reshape(len(rows), -1)[:, : self.basis.size]
+        head = self._head
+        return Narrow(
+            self.basis, picked, head[rows // GROUP, 0, rows % GROUP], head[rows // GROUP, 1, rows % GROUP], self.error
+        )
+
+    def resident_bytes(self) -> int:
+        """Bytes held, whether used or not."""
+        columns = (self._ids, self._importance, self._features, self._vectors, self._records, self._prefix, self._head)
+        return sum(column.nbytes for column in columns)

@@ -1,0 +1,270 @@
+"""A segment: rows that no longer move, sorted by partition, type and weight, so that each query reads one run from its
+top.
+
+All partitions share a segment. A run is the rows of one (tenant, namespace, type), by descending L; a zone is a
+stretch of a run whose weights fit float32 beside one whole-number reference, so that no range of ages overflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from memory_runtime.scoring import codes
+from memory_runtime.scoring.basis import Basis
+from memory_runtime.scoring.codes import Bytes, Narrow
+from memory_runtime.scoring.formula import LogWeight, log_weight, static_log
+from memory_runtime.scoring.kernel import GROUP
+from memory_runtime.scoring.params import Profile, ScoringParams
+from memory_runtime.scoring.rows import Floats, Ids, Ints, RowBatch, Singles
+
+ZONE_SPAN: Final = 100.0
+WEIGHT_FLOOR: Final = np.float32(2.0**-120)
+"""A weight of this means 'at most this': the kernel takes no lower bound from it."""
+
+Vectors = npt.NDArray[np.floating]
+_SUM_LIMIT: Final = 2.0**26
+
+
+class Runs(NamedTuple):
+    """Where each (tenant, namespace, type) lies: run r is rows start[r]..start[r+1], zones zone[r]..zone[r+1].
+
+    `partition` is tenant and namespace as one ascending number.
+    """
+
+    tenant: npt.NDArray[np.int32]
+    namespace: npt.NDArray[np.int32]
+    memory_type: npt.NDArray[np.int32]
+    start: Ints
+    zone: Ints
+    partition: Ints
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """The columns of n sorted rows; shapes as in kernel/scan.h. Only deaths change once it is made."""
+
+    name: str
+    basis: Basis
+    ids: Ids
+    importance: Floats
+    features: Floats
+    vectors: Vectors
+    records: Bytes
+    prefix: Bytes
+    head: Singles
+    weight: Singles
+    error: float
+    norm: float
+    runs: Runs
+    zone_start: Ints
+    zone_reference: Floats
+    latest: Floats
+    hashes: npt.NDArray[np.uint64]
+    hash_order: npt.NDArray[np.uint32]
+    check: Callable[[npt.NDArray[np.int64]], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def find(self, ids: Ids, epoch: int) -> Ints:
+        """Positions of the rows alive at `epoch`, -1 where there is none."""
+        wanted = hash_ids(ids)
+        found = np.full(len(ids), -1, np.int64)
+        at = np.searchsorted(self.hashes, wanted)
+        pending = np.flatnonzero(at < len(self.hashes))
+        dead = codes.deaths(self.records)
+        # Equal hashes stand side by side: the versions of one id that died here, and the rare collision
+        while len(pending):
+            pending = pending[self.hashes[at[pending]] == wanted[pending]]
+            position = self.hash_order[at[pending]].astype(np.int64)
+            death = dead[position]
+            hit = (self.ids[position] == ids[pending]).all(axis=1) & ((death == 0) | (death > epoch))
+            found[pending[hit]] = position[hit]
+            pending = pending[~hit]
+            at[pending] += 1
+            pending = pending[at[pending] < len(self.hashes)]
+        return found
+
+    def batch(self, rows: npt.NDArray[np.intp]) -> RowBatch:
+        """These rows as they were given."""
+        run = np.searchsorted(self.runs.start, rows, side="right") - 1
+        return RowBatch(
+            ids=self.ids[rows],
+            tenant=self.runs.tenant[run],
+            namespace=self.runs.namespace[run],
+            memory_type=self.runs.memory_type[run],
+            importance=self.importance[rows],
+            event_time=codes.times(self.records)[rows],
+            expires_at=codes.expiries(self.records)[rows],
+            features=self.features[rows],
+            vectors=self.vectors[rows].astype(np.float32, copy=False),
+        )
+
+    def narrow(self, rows: npt.NDArray[np.intp]) -> Narrow:
+        """The first-bound codes of these rows, in row order."""
+        quads = self.prefix.shape[1]
+        picked = self.prefix[rows // GROUP, :, rows % GROUP, :].reshape(len(rows), quads * 4)[:, : self.basis.size]
+        scale, residual = self.head[rows // GROUP, 0, rows % GROUP], self.head[rows // GROUP, 1, rows % GROUP]
+        return Narrow(self.basis, picked, scale, residual, self.error)
+
+    def resident_bytes(self) -> int:
+        """Bytes held in memory; columns mapped from a file are not counted."""
+        columns = (self.ids, self.importance, self.features, self.vectors, self.records, self.prefix, self.head)
+        own = (*columns, self.weight, self.hashes, self.hash_order)
+        return sum(column.nbytes for column in own if not is_mapped(column))
+
+
+def is_mapped(column: npt.NDArray[np.generic]) -> bool:
+    """Whether the pages of this array belong to a file."""
+    base: object = column
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return False
+
+
+def hash_ids(ids: Ids) -> npt.NDArray[np.uint64]:
+    """One well-mixed 64-bit number an id: ids need not be random for the look-up to stay fast."""
+    with np.errstate(over="ignore"):
+        mixed = ids[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ (ids[:, 1] + np.uint64(0xD1B54A32D192ED03))
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
+        return np.asarray(mixed ^ (mixed >> np.uint64(29)))
+
+
+def log_weights(batch: RowBatch, params: ScoringParams) -> LogWeight:
+    """L of every row under its own profile."""
+    pairs = (batch.tenant.astype(np.int64) << 31) | batch.memory_type
+    kinds, member = np.unique(pairs, return_inverse=True)
+    chosen = [params.profile(int(kind >> 31), int(kind & 0x7FFFFFFF)) for kind in kinds]
+    distinct = list(dict.fromkeys(chosen))
+    group = np.array([distinct.index(profile) for profile in chosen], np.int64)[member] if len(kinds) else member
+    result = LogWeight(np.zeros(len(batch)), np.zeros(len(batch)))
+    for number, profile in enumerate(distinct):
+        rows = np.flatnonzero(group == number)
+        part = _weights_of(batch, rows, profile)
+        result.whole[rows], result.fraction[rows] = part
+    return result
+
+
+def _weights_of(batch: RowBatch, rows: npt.NDArray[np.intp], profile: Profile) -> LogWeight:
+    static = static_log(batch.importance[rows], batch.features[rows], profile)
+    return log_weight(static, batch.event_time[rows], profile.key_half_life)
+
+
+def linear_weights(log2_weight: Floats) -> Singles:
+    """2^x as float32, rounded up and floored: an upper bound of the weight."""
+    linear = np.exp2(np.maximum(log2_weight, -126.0)).astype(np.float32)
+    return np.maximum(np.nextafter(linear, np.float32(np.inf)), WEIGHT_FLOOR)
+
+
+def order_of(batch: RowBatch, weight: LogWeight) -> tuple[npt.NDArray[np.intp], Runs]:
+    """The sorted order, and where the runs begin in it (zones not yet)."""
+    total = weight.whole + weight.fraction
+    keys = np.stack([batch.tenant, batch.namespace, batch.memory_type])
+    # Beyond 2^26 half-lives the sum would lose the fraction's bits, and the order with them
+    wide = bool(len(batch)) and float(np.abs(weight.whole).max()) > _SUM_LIMIT
+    descending = (-weight.fraction, -weight.whole) if wide else (-total,)
+    if not wide and len(batch) and (keys == keys[:, :1]).all():
+        order = np.argsort(-total, kind="stable")
+        first = np.zeros(1, np.int64)
+    else:
+        order = np.lexsort((*descending, *keys[::-1]))
+        ordered = keys[:, order]
+        changed = (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)
+        first = np.concatenate([np.zeros(min(1, len(batch)), np.int64), np.flatnonzero(changed) + 1])
+    tenant, namespace, memory_type = keys[:, order[first]]
+    bounds = np.append(first, len(batch)).astype(np.int64)
+    partition = (tenant.astype(np.int64) << 31) | namespace
+    return order, Runs(tenant, namespace, memory_type, bounds, np.zeros(0, np.int64), partition)
+
+
+def zones_of(weight: LogWeight, starts: Ints) -> tuple[Ints, Floats, Ints]:
+    """(zone starts with the end, their whole-number references, first zone of each run with the end)."""
+    zone_start: list[int] = []
+    reference: list[float] = []
+    run_zone: list[int] = []
+    for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        start = first
+        run_zone.append(len(zone_start))
+        while start < end:
+            top = float(weight.whole[start])
+            zone_start.append(start)
+            reference.append(top)
+            if weight.whole[end - 1] >= top - ZONE_SPAN:
+                break
+            start += int(np.searchsorted(-weight.whole[start:end], ZONE_SPAN - top, side="right"))
+    ends = [int(starts[-1])] if len(starts) else [0]
+    return (
+        np.array(zone_start + ends, np.int64),
+        np.array(reference, np.float64),
+        np.array([*run_zone, len(zone_start)], np.int64),
+    )
+
+
+def build(
+    name: str,
+    batch: RowBatch,
+    params: ScoringParams,
+    basis: Basis,
+    norm: float,
+    *,
+    stored: Vectors | None = None,
+    records: Bytes | None = None,
+    narrow: Narrow | None = None,
+) -> Segment:
+    """Sorts living rows into a segment; `records` and `narrow` (same row order, same basis) save quantising again.
+
+    `stored` is a float32 or float16 array to put the sorted vectors into (a mapped file); fresh memory otherwise.
+    """
+    weight = log_weights(batch, params)
+    order, runs = order_of(batch, weight)
+    weight = weight.take(order)
+    zone_start, reference, run_zone = zones_of(weight, runs.start)
+    batch_sorted = batch.take(order)
+    if records is None:
+        records = codes.records_of(batch_sorted, batch_sorted.vectors)
+    else:
+        records = np.ascontiguousarray(records[order])
+    coded = codes.narrow_codes(batch_sorted.vectors, basis, norm) if narrow is None else narrow.take(order)
+    sizes = np.diff(zone_start)
+    linear = linear_weights(weight.whole - np.repeat(reference, sizes) + weight.fraction)
+    hashes = hash_ids(batch_sorted.ids)
+    hash_order = np.argsort(hashes, kind="stable").astype(np.uint32)
+    kind = np.float16 if params.vector_storage == "float16" else np.float32
+    if stored is None:
+        stored = batch_sorted.vectors.astype(kind, copy=False)
+    else:
+        stored[:] = batch_sorted.vectors
+    return Segment(
+        name=name,
+        basis=basis,
+        ids=batch_sorted.ids,
+        importance=batch_sorted.importance,
+        features=batch_sorted.features,
+        vectors=stored,
+        records=records,
+        prefix=codes.interleave(coded.codes),
+        head=codes.heads(coded.scale, coded.residual),
+        weight=pad_group(linear),
+        error=coded.error,
+        norm=norm,
+        runs=runs._replace(zone=run_zone),
+        zone_start=zone_start,
+        zone_reference=reference,
+        latest=np.maximum.reduceat(batch_sorted.event_time, runs.start[:-1]) if len(batch) else np.zeros(0),
+        hashes=hashes[hash_order],
+        hash_order=hash_order,
+    )
+
+
+def pad_group(weight: Singles) -> Singles:
+    """Weights padded with zeros (hidden rows) to whole groups."""
+    padded = np.zeros(-(-len(weight) // GROUP) * GROUP, np.float32)
+    padded[: len(weight)] = weight
+    return padded
