@@ -36,18 +36,33 @@ def up(
     """
     if profile not in PROFILES:
         raise ClusterError(f"--profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
+    wanted = options or Options()
+    wanted.check()
     provider = providers.choose(profile, current=current)
     place = layout(name or profile)
     with exclusive(place.lock):
         found = journals.load(place.state)
-        if found is not None and (found.profile, found.provider) != (profile, provider):
-            raise ClusterError(
-                f"the cluster {place.name!r} has the profile {found.profile} ({found.provider}), not {profile} "
-                f"({provider}): choose another --name, or take it down first"
-            )
+        if found is not None:
+            _need_the_same(found, profile, provider, wanted)
         if found is None or not providers.answers(place, found):
-            _bring_up_anew(place, profile, provider, options or Options())
+            _bring_up_anew(place, profile, provider, wanted)
     return Cluster(place.name, profile, place.kubeconfig, place.root)
+
+
+def _need_the_same(found: Journal, profile: str, provider: str, wanted: Options) -> None:
+    """Refuses to pass one kind of cluster for another that has its name."""
+    remedy = "choose another --name, or take it down first"
+    if (found.profile, found.provider) != (profile, provider):
+        raise ClusterError(
+            f"the cluster {found.name!r} has the profile {found.profile} ({found.provider}), "
+            f"not {profile} ({provider}): {remedy}"
+        )
+    if profile == "api" and wanted.controllers and not found.options.get("controllers"):
+        raise ClusterError(f"the cluster {found.name!r} was started without --controllers: {remedy}")
+    if profile == "kwok" and wanted.nodes != found.options.get("nodes"):
+        raise ClusterError(
+            f"the cluster {found.name!r} has {found.options.get('nodes')} nodes, not {wanted.nodes}: {remedy}"
+        )
 
 
 def _bring_up_anew(place: Layout, profile: str, provider: str, options: Options) -> None:
@@ -58,7 +73,10 @@ def _bring_up_anew(place: Layout, profile: str, provider: str, options: Options)
     journal.save()
     try:
         providers.start(place, journal, options)
-    except KeyboardInterrupt:
+    except ClusterError:
+        teardown.stop_all(place)  # its logs stay for whoever wants to know why
+        raise
+    except BaseException:
         teardown.remove(place)
         raise
     journal.note_ready()

@@ -33,11 +33,17 @@ class Options:
     controllers: bool = False
     nodes: int = 10
 
+    def check(self) -> None:
+        """Raises ClusterError for what cannot be."""
+        if not 0 < self.nodes <= _NODES_MAX:
+            raise ClusterError(f"--nodes {self.nodes} is out of range: give a number from 1 to {_NODES_MAX}")
+
 
 def bring_up(place: Layout, journal: Journal, options: Options) -> None:
     """Starts a cluster that is not there yet and returns when it answers."""
     starters: dict[str, Callable[[Layout, Journal, Options], None]] = {
         "api": _start_api,
+        "kwok": _start_kwok,
         "node": lambda place, journal, _: node.start(place, journal),
     }
     starters[journal.profile](place, journal, options)
@@ -64,8 +70,6 @@ def _start_api(place: Layout, journal: Journal, options: Options) -> None:
 
 
 def _start_kwok(place: Layout, journal: Journal, options: Options) -> None:
-    if not 0 < options.nodes <= _NODES_MAX:
-        raise ClusterError(f"--nodes {options.nodes} is out of range: give a number from 1 to {_NODES_MAX}")
     programs = ensure_all(named("kwok"))
     plane = host_control_plane(place, journal)
     native.write_credentials(place, plane, plane.api_port, [certificate("kwok", "soma-kwok", "system:masters")])
@@ -89,7 +93,7 @@ def _start_kwok(place: Layout, journal: Journal, options: Options) -> None:
     )
     nodes = [_fake_node(number) for number in range(options.nodes)]
     kubectl = Kubectl(plane.programs["kubectl"], place)
-    kubectl.apply({"apiVersion": "v1", "kind": "List", "items": nodes})
+    kubectl.create(nodes)
     kubectl.run("wait", "--for=condition=Ready", "--timeout=120s", "node", "--all")
     kubectl.run("wait", "--for=create", "--timeout=60s", "serviceaccount/default")
 

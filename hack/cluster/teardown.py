@@ -20,16 +20,23 @@ _GRACE_SECONDS = 3.0  # the supervisor kills its components at once; more would 
 
 def remove(place: Layout) -> None:
     """Stops every process of a cluster, then removes its cgroups and its folder. Safe to repeat, also after a crash."""
-    journal = journals.load(place.state)
-    if journal is not None and journal.provider == "kind":
-        Kind().remove(place.name)
-    elif journal is not None and journal.provider == "native":
-        _stop_processes(place, journal)
-        for cgroup in reversed(journal.cgroups):
-            _remove_cgroup(Path(cgroup))
+    stop_all(place)
     _refuse_mounts(place.root)
     if place.root.exists():
         shutil.rmtree(place.root)
+
+
+def stop_all(place: Layout) -> None:
+    """Ends what runs of a cluster and removes its cgroups, but leaves its folder with the logs."""
+    journal = journals.load(place.state)
+    if journal is None:
+        return
+    if journal.provider == "kind":
+        Kind().remove(place.name)
+    elif journal.provider == "native":
+        _stop_processes(place, journal)
+        for cgroup in reversed(journal.cgroups):
+            _remove_cgroup(Path(cgroup))
 
 
 def _stop_processes(place: Layout, journal: Journal) -> None:
