@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,14 @@ class Violation:
     spec: dict[str, Any]
     says: str
     before: dict[str, Any] | None = None
-    name: str = "tested"
+    name: str = ""
 
     def body(self, spec: dict[str, Any] | None = None) -> dict[str, Any]:
         """The resource with `spec`, or with the one to be refused."""
         return {
             "apiVersion": "memory.somatech.dev/v1alpha1",
             "kind": self.kind,
-            "metadata": {"name": self.name},
+            "metadata": {"name": self.name or "m-" + hashlib.sha256(self.case.encode()).hexdigest()[:12]},
             "spec": self.spec if spec is None else spec,
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def kubectl(api_cluster: Cluster) -> Kubectl:
 @pytest.fixture
 def namespace(kubectl: Kubectl) -> Iterator[Kubectl]:
     """kubectl in a fresh namespace."""
+    with _fresh_namespace(kubectl) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def shared_namespace(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """kubectl in a namespace for tests that leave nothing behind, or nothing under a name that another test uses."""
+    with _fresh_namespace(kubectl) as fresh:
+        yield fresh
+
+
+@contextmanager
+def _fresh_namespace(kubectl: Kubectl) -> Iterator[Kubectl]:
     name = f"test-{uuid.uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
     yield kubectl.within(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import pytest
@@ -23,12 +24,12 @@ def memory(spec: dict[str, Any], name: str = "tested") -> str:
 LEDGER = {"postgresql": {"host": "pg.data.svc", "credentialsSecretRef": {"name": "pg"}}}
 
 
-def test_a_rule_refuses_its_violation_and_says_why(namespace: Kubectl, violation: Any) -> None:
+def test_a_rule_refuses_its_violation_and_says_why(shared_namespace: Kubectl, violation: Any) -> None:
     if violation.before is not None:
-        namespace("create", "-f", "-", stdin=json.dumps(violation.body(violation.before)))
+        shared_namespace("create", "-f", "-", stdin=json.dumps(violation.body(violation.before)))
     verb = "create" if violation.before is None else "replace"
     with pytest.raises(KubectlError) as refusal:
-        namespace(verb, "-f", "-", stdin=json.dumps(violation.body()))
+        shared_namespace(verb, "-f", "-", stdin=json.dumps(violation.body()))
     assert violation.says in str(refusal.value)
 
 
@@ -45,50 +46,51 @@ def test_a_rule_refuses_its_violation_and_says_why(namespace: Kubectl, violation
     ],
 )
 def test_a_change_that_changes_nothing_immutable_is_taken(
-    namespace: Kubectl, before: dict[str, Any], after: dict[str, Any]
+    shared_namespace: Kubectl, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    namespace("create", "-f", "-", stdin=memory(before))
-    namespace("replace", "-f", "-", stdin=memory(after))
+    name = f"m{uuid.uuid4().hex[:8]}"
+    shared_namespace("create", "-f", "-", stdin=memory(before, name))
+    shared_namespace("replace", "-f", "-", stdin=memory(after, name))
 
 
-def test_a_name_of_the_greatest_length_is_taken(namespace: Kubectl) -> None:
-    namespace("create", "--dry-run=server", "-f", "-", stdin=memory({}, name="n" * 40))
+def test_a_name_of_the_greatest_length_is_taken(shared_namespace: Kubectl) -> None:
+    shared_namespace("create", "--dry-run=server", "-f", "-", stdin=memory({}, name="n" * 40))
 
 
 @pytest.mark.parametrize("half_life", ["30", "0d", "0.0h", "-1d", "1 d", "forever", "1mo"])
-def test_a_half_life_that_is_no_duration_is_refused_with_its_path(namespace: Kubectl, half_life: str) -> None:
+def test_a_half_life_that_is_no_duration_is_refused_with_its_path(shared_namespace: Kubectl, half_life: str) -> None:
     with pytest.raises(KubectlError, match=r"spec\.scoring\.halfLife"):
-        namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"scoring": {"halfLife": half_life}}))
+        shared_namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"scoring": {"halfLife": half_life}}))
 
 
 @pytest.mark.parametrize("half_life", ["30d", "0.5h", "1500ms", "1y", "none", "10w"])
-def test_a_half_life_that_is_a_duration_is_taken(namespace: Kubectl, half_life: str) -> None:
-    namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"scoring": {"halfLife": half_life}}))
+def test_a_half_life_that_is_a_duration_is_taken(shared_namespace: Kubectl, half_life: str) -> None:
+    shared_namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"scoring": {"halfLife": half_life}}))
 
 
 @pytest.mark.parametrize("size", ["10", "0Gi", "-1Gi", "10 Gi", "ten"])
-def test_a_size_that_no_volume_has_is_refused_with_its_path(namespace: Kubectl, size: str) -> None:
+def test_a_size_that_no_volume_has_is_refused_with_its_path(shared_namespace: Kubectl, size: str) -> None:
     with pytest.raises(KubectlError, match=r"spec\.persistence\.size"):
-        namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"persistence": {"size": size}}))
+        shared_namespace("create", "--dry-run=server", "-f", "-", stdin=memory({"persistence": {"size": size}}))
 
 
-def test_an_affinity_that_no_pod_may_have_is_refused_with_its_path(namespace: Kubectl) -> None:
+def test_an_affinity_that_no_pod_may_have_is_refused_with_its_path(shared_namespace: Kubectl) -> None:
     affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": {}}]}}
     with pytest.raises(
         KubectlError, match=r"requiredDuringSchedulingIgnoredDuringExecution\[0\]\.topologyKey: Required"
     ):
-        namespace("create", "-f", "-", stdin=memory({"api": {"scheduling": {"affinity": affinity}}}))
+        shared_namespace("create", "-f", "-", stdin=memory({"api": {"scheduling": {"affinity": affinity}}}))
 
 
-def test_a_misspelt_field_is_refused_with_its_path(namespace: Kubectl) -> None:
+def test_a_misspelt_field_is_refused_with_its_path(shared_namespace: Kubectl) -> None:
     with pytest.raises(KubectlError, match=r'unknown field "spec\.scoring\.halflife"'):
-        namespace("create", "-f", "-", stdin=memory({"scoring": {"halflife": "30d"}}))
+        shared_namespace("create", "-f", "-", stdin=memory({"scoring": {"halflife": "30d"}}))
 
 
-def test_a_resource_without_spec_is_refused(namespace: Kubectl) -> None:
+def test_a_resource_without_spec_is_refused(shared_namespace: Kubectl) -> None:
     body = {"apiVersion": "memory.somatech.dev/v1alpha1", "kind": "SomaMemory", "metadata": {"name": "tested"}}
     with pytest.raises(KubectlError, match="spec: Required value"):
-        namespace("create", "-f", "-", stdin=json.dumps(body))
+        shared_namespace("create", "-f", "-", stdin=json.dumps(body))
 
 
 def test_explain_teaches_the_half_life(kubectl: Kubectl) -> None:
