@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memory_runtime.engine.following import Follower
+from memory_runtime.engine.hybrid import FusedHit, HybridRecaller, Question
 from memory_runtime.engine.types import Hit, RecallRequest, RecallResult, Suppressed
 from memory_runtime.model.errors import NotFound
 from memory_runtime.model.records import MemoryRecord, Scope, Vector
@@ -42,6 +43,7 @@ class _Candidate:
     score: float
     log2_score: float
     lexical: bool
+    fused: FusedHit | None = None
 
 
 class Recaller:
@@ -50,6 +52,7 @@ class Recaller:
     def __init__(self, follower: Follower, settings: SMFSettings) -> None:
         self._follower = follower
         self._settings = settings
+        self._hybrid_recaller = HybridRecaller(follower)
 
     def answer(self, connection: sqlite3.Connection, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
         """One result for each query, in order; queries that ask alike are searched together in one product."""
@@ -94,6 +97,8 @@ class Recaller:
             only = reading.allowed_ids(
                 connection, scope, request.filters, memory_type=request.memory_type, now=queries[0].now
             )
+        if self._hybrid(request) and _fuses(request):
+            return [self._fused(connection, scope, partition, types, query, only) for query in queries]
         found = self._search(partition, types, queries, only)
         plain = [[_Candidate(row, row.score, row.log2_score, lexical=False) for row in rows] for rows in found]
         if not self._hybrid(request):
@@ -101,6 +106,31 @@ class Recaller:
         return [
             self._boosted(connection, scope, partition, types, query, one)
             for query, one in zip(queries, plain, strict=True)
+        ]
+
+    def _fused(
+        self,
+        connection: sqlite3.Connection,
+        scope: Scope,
+        partition: Partition,
+        types: list[int] | None,
+        query: Query,
+        only: Sequence[bytes] | None,
+    ) -> list[_Candidate]:
+        question = Question(
+            scope=scope,
+            request=query.request,
+            text=query.request.query or "",
+            vector=query.vector,
+            now=query.now,
+            boost=self._settings.hybrid_boost,
+            partition=partition,
+            types=types,
+            only=only,
+        )
+        return [
+            _Candidate(hit.row, hit.row.score, hit.row.log2_score, lexical=hit.fusion.words > 0, fused=hit)
+            for hit in self._hybrid_recaller.answer(connection, question)
         ]
 
     def _types(self, request: RecallRequest) -> list[int] | None:
@@ -161,6 +191,8 @@ class Recaller:
         return ranked[: request.top_k]
 
     def _hit(self, query: Query, one: _Candidate, record: MemoryRecord) -> Hit:
+        if one.fused is not None:
+            return Hit(record, one.score, one.log2_score, one.fused.explanation, one.lexical, one.fused.fusion)
         explanation = None
         if query.request.explain:
             try:
@@ -198,6 +230,11 @@ class Recaller:
         )
 
 
+def _fuses(request: RecallRequest) -> bool:
+    """Whether hybrid recall fuses both parts; named terms or a boost ask for the old service's multiplied score."""
+    return request.query is not None and request.terms is None and request.boost is None
+
+
 def _without_decay(request: RecallRequest) -> RecallRequest:
     return RecallRequest(
         query=request.query,
@@ -207,7 +244,7 @@ def _without_decay(request: RecallRequest) -> RecallRequest:
         filters=request.filters,
         half_life=None,
         as_of=request.as_of,
-        hybrid=False,
+        hybrid=request.hybrid if _fuses(request) else False,
     )
 
 

@@ -28,6 +28,21 @@ def open_and_load(
     Raises SettingsError where the settings contradict the ledger, Unavailable where it is damaged.
     """
     ledger.open()
+    try:
+        _load(ledger, follower, provider, settings, abandoned)
+    except BaseException:
+        ledger.close()
+        raise
+    return _notes(settings)
+
+
+def _load(
+    ledger: SQLiteLedger,
+    follower: Follower,
+    provider: EmbeddingProvider,
+    settings: SMFSettings,
+    abandoned: Callable[[], bool],
+) -> None:
     facts = ledger.read_now(following.facts)
     _check_dimension(facts, settings)
     _check_revision(facts, provider)

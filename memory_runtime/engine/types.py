@@ -38,14 +38,36 @@ class RecallRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Fusion:
+    """Both parts of a hybrid hit's relevance, and what its surroundings added; all but `similarity` are in [0, 1].
+
+    own = (1 - words_share)·vector + words_share·words; relevance = (own + around)/2.1, raised by `dates` (closeness to
+    a date in the question). `similarity` is the cosine; `matched` splits `words` by the question's words.
+    """
+
+    relevance: float
+    similarity: float
+    vector: float
+    words: float
+    words_share: float
+    around: float
+    dates: float
+    matched: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One recalled memory; `score` is in [0, 1] (times the boost of a hybrid hit), `log2_score` never underflows."""
+    """One recalled memory; `score` is in [0, 1] (times the boost of a hybrid hit), `log2_score` never underflows.
+
+    With `fusion`, the explanation's similarity is the fused relevance: decay and importance apply to that.
+    """
 
     record: MemoryRecord
     score: float
     log2_score: float
     explanation: Explanation | None = None
     lexical: bool = False
+    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +150,7 @@ class Readiness:
 __all__ = [
     "UNSET",
     "CoordinateHit",
+    "Fusion",
     "Hit",
     "Neighbor",
     "GraphPath",

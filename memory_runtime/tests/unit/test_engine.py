@@ -1,0 +1,474 @@
+"""The engine's use cases on a real ledger: store, recall, filters, words, links, deletes, scopes, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memory_runtime.engine import MemoryEngine, RecallRequest, RecallResult
+from memory_runtime.model.errors import (
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    PayloadTooLarge,
+    SomaError,
+    Unavailable,
+    Unprocessable,
+)
+from memory_runtime.model.records import Scope, StoreItem
+from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.stores.sqlite import following
+
+DAY = 86400.0
+
+
+class Clock:
+    """A clock that the test turns."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def item(at: float, vector: list[float] | None = None, **rest: Any) -> StoreItem:
+    payload = rest.pop("payload", {"text": f"memory {at:g}"})
+    return StoreItem((at,), payload, vector=None if vector is None else np.array(vector, np.float32), **rest)
+
+
+def asked(vector: list[float], **rest: Any) -> RecallRequest:
+    return RecallRequest(vector=np.array(vector, np.float32), **rest)
+
+
+def coordinates(result: RecallResult) -> list[float]:
+    return [hit.record.coordinate[0] for hit in result.hits]
+
+
+async def test_a_stored_memory_is_recalled_by_whoever_asks_after_the_receipt(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine()
+
+    async def one(n: int) -> bool:
+        receipt = await engine.store(scope, item(n, payload={"text": f"unrepeatable{n}"}))
+        result = await engine.recall(scope, RecallRequest(query=f"unrepeatable{n}", top_k=1, min_seq=receipt.seq))
+        return coordinates(result) == [float(n)] and result.seq >= receipt.seq
+
+    assert all(await asyncio.gather(*(one(n) for n in range(30))))
+
+
+async def test_storing_a_coordinate_again_replaces_it_in_every_answer(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    first = await engine.store(scope, item(1, [1, 0, 0], payload={"text": "old words"}))
+    second = await engine.store(scope, item(1, [0, 1, 0], payload={"text": "new words"}))
+    assert (first.id, first.version, second.version, second.created) == (second.id, 1, 2, False)
+    assert coordinates(await engine.recall(scope, asked([1, 0, 0]))) == []
+    assert coordinates(await engine.recall(scope, asked([0, 1, 0]))) == [1.0]
+    assert await engine.keyword_search(scope, "old") == []
+    assert len(await engine.keyword_search(scope, "new")) == 1
+    assert (await engine.stats(scope)).total_memories == 1
+
+
+async def test_a_deleted_memory_never_returns_by_any_way_nor_after_restart(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    for n in (1, 2):
+        await engine.store(scope, item(n, [1, 0, 0], payload={"text": "fox", "tag": "x"}))
+    await engine.link(scope, (2.0,), (1.0,))
+    receipt = await engine.delete(scope, (1.0,))
+    assert receipt.deleted
+    assert not (await engine.delete(scope, (1.0,))).deleted
+    for _ in range(2):
+        assert coordinates(await engine.recall(scope, asked([1, 0, 0], filters={"tag": "x"}))) == [2.0]
+        assert coordinates(await engine.recall(scope, RecallRequest(query="fox", hybrid=True))) in ([2.0], [])
+        assert [one.coordinate for one in await engine.keyword_search(scope, "fox")] == [(2.0,)]
+        assert await engine.coordinates_in_range(scope, (0.0,), (9.0,)) == [(2.0,)]
+        assert await engine.neighbors(scope, (2.0,)) == []
+        assert not (await engine.shortest_path(scope, (2.0,), (1.0,))).found
+        with pytest.raises(NotFound):
+            await engine.get(scope, (1.0,))
+        assert (await engine.stats(scope)).total_memories == 1
+        await engine.close()
+        engine = await open_engine(vector_dim=3)
+
+
+async def test_a_restart_answers_exactly_as_before(open_engine: Any, scope: Scope) -> None:
+    clock = Clock()
+    options = {"vector_dim": 8, "half_life": "7d", "feature_weights": {"trust": 0.5}, "clock": clock}
+    options["half_life_by_type"] = {"fact": "none"}
+    engine: MemoryEngine = await open_engine(**options)
+    rng = np.random.default_rng(1)
+    items = [
+        StoreItem(
+            (float(n),),
+            {"text": f"m{n}"},
+            memory_type="fact" if n % 3 else "episodic",
+            vector=rng.standard_normal(8).astype(np.float32),
+            importance=float(rng.lognormal()),
+            timestamp=clock.now - float(rng.uniform(0, 60)) * DAY,
+            features={"trust": float(rng.uniform())} if n % 2 else None,
+        )
+        for n in range(200)
+    ]
+    await engine.store_bulk(scope, items)
+    queries = [asked(list(rng.standard_normal(8)), top_k=7) for _ in range(10)]
+    before = await engine.recall_batch(scope, queries)
+    await engine.close()
+    engine = await open_engine(**options)
+    after = await engine.recall_batch(scope, queries)
+    assert [[(hit.record.id, hit.score) for hit in one.hits] for one in after] == [
+        [(hit.record.id, hit.score) for hit in one.hits] for one in before
+    ]
+    assert all(len(one.hits) == 7 for one in after)
+    single = [await engine.recall(scope, query) for query in queries]
+    assert [coordinates(one) for one in single] == [coordinates(one) for one in after]
+
+
+async def test_decay_orders_by_event_time_and_explain_says_what_it_suppressed(open_engine: Any, scope: Scope) -> None:
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(vector_dim=3, half_life="1d", clock=clock)
+    await engine.store(scope, item(1, [1, 0, 0], timestamp=clock.now - 10 * DAY))
+    await engine.store(scope, item(2, [1, 0.5, 0], timestamp=clock.now))
+    assert coordinates(await engine.recall(scope, asked([1, 0, 0]))) == [2.0, 1.0]
+    assert coordinates(await engine.recall(scope, asked([1, 0, 0], half_life=None))) == [1.0, 2.0]
+    result = await engine.recall(scope, asked([1, 0, 0], top_k=1, explain=True))
+    assert [one.coordinate for one in result.suppressed] == [(1.0,)]
+    explanation = result.hits[0].explanation
+    assert explanation is not None
+    assert explanation.score == pytest.approx(result.hits[0].score)
+    clock.now += DAY
+    assert (await engine.recall(scope, asked([1, 0, 0], top_k=1))).hits[0].score == pytest.approx(explanation.score / 2)
+    past = await engine.recall(scope, asked([1, 0, 0], as_of=clock.now - 5 * DAY))
+    assert coordinates(past) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"tag": "a"}, [1, 3]),
+        ({"tag": "a", "n": 3}, [3]),
+        ({"n": 3.0}, [3]),
+        ({"n": "3"}, []),
+        ({"flag": True}, [1]),
+        ({"flag": 1}, [2]),
+        ({"metadata.source": "mail"}, [2]),
+        ({"dotted.key": "x"}, [3]),
+        ({"nothing": None}, [1]),
+        ({"list": [1, 2]}, [2]),
+        ({"memory_type": "episodic"}, [1, 2, 3]),
+        ({"tag": "' OR 1=1 --"}, []),
+        ({"missing": "x"}, []),
+    ],
+)
+async def test_filters_are_equalities_applied_before_the_top_k(
+    open_engine: Any, scope: Scope, filters: dict[str, Any], expected: list[float]
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    payloads: list[dict[str, Any]] = [
+        {"tag": "a", "n": 1, "flag": True, "nothing": None},
+        {"tag": "b", "n": 2, "flag": 1, "metadata": {"source": "mail"}, "list": [1, 2]},
+        {"tag": "a", "n": 3, "dotted.key": "x"},
+    ]
+    await engine.store_bulk(scope, [item(n, [1, 0.1 * n, 0], payload=one) for n, one in enumerate(payloads, 1)])
+    await engine.store_bulk(
+        scope, [item(n, [1, 0, 0], payload={"tag": "noise"}, memory_type="noise") for n in range(10, 40)]
+    )
+    found = await engine.recall(scope, asked([1, 0, 0], top_k=3, filters=filters))
+    assert sorted(coordinates(found)) == expected
+
+
+@pytest.mark.parametrize("name", ["", 'a"b', "a\x00b"])
+async def test_a_filter_on_what_is_not_a_field_is_refused(open_engine: Any, scope: Scope, name: str) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    await engine.store(scope, item(1, [1, 0, 0]))
+    with pytest.raises(InvalidArgument) as caught:
+        await engine.recall(scope, asked([1, 0, 0], filters={name: 1}))
+    assert caught.value.field == "filters"
+
+
+async def test_hybrid_recall_boosts_the_words_and_finds_them_beyond_the_plain_top_k(
+    open_engine: Any, scope: Scope
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    await engine.store_bulk(scope, [item(n, [1, 0.01 * n, 0], payload={"text": "plain"}) for n in range(10)])
+    await engine.store(scope, item(50, [1, 0.6, 0], payload={"text": "The Zebra crossed"}))
+    plain = await engine.recall(scope, asked([1, 0, 0], top_k=3))
+    boosted = await engine.recall(scope, asked([1, 0, 0], top_k=3, hybrid=True, terms=("zebra",), boost=2.0))
+    assert 50.0 not in coordinates(plain)
+    assert coordinates(boosted)[0] == 50.0
+    assert boosted.hits[0].lexical
+
+
+async def test_keyword_search_knows_phrases_any_words_and_case(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    texts = ["The quick brown fox", "brown quick", "Étude in C++", "QUICK BROWN"]
+    await engine.store_bulk(scope, [item(n, [1, 0, 0], payload={"text": text}) for n, text in enumerate(texts)])
+
+    async def found(term: str, **options: Any) -> set[float]:
+        return {one.coordinate[0] for one in await engine.keyword_search(scope, term, **options)}
+
+    assert await found("quick brown") == {0.0, 3.0}
+    assert await found("quick brown", case_sensitive=True) == {0.0}
+    assert await found("quick brown", exact=False) == {0.0, 1.0, 3.0}
+    assert await found("etude") == {2.0}
+    assert await found("++") == {2.0}
+    assert await found('" OR *') == set()
+    assert await found("quick", memory_type="semantic") == set()
+
+
+async def test_nothing_crosses_scopes(open_engine: Any) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    scopes = [Scope(tenant, namespace) for tenant in ("a", "b") for namespace in ("a", "b")]
+    for n, scope in enumerate(scopes):
+        payload = {"text": "shared words", "owner": n}
+        await engine.store(scope, item(1, [1, 0, 0], payload=payload), idempotency_key="same")
+        await engine.store(scope, item(2, [1, 0, 0], payload=payload))
+        await engine.coordinate_store(scope, (0.0, 0.0), payload)
+    await engine.link(scopes[0], (1.0,), (2.0,))
+    for n, scope in enumerate(scopes):
+        seen = [hit.record for hit in (await engine.recall(scope, asked([1, 0, 0], top_k=100))).hits]
+        seen += [hit.record for hit in (await engine.recall(scope, RecallRequest(query="shared", hybrid=True))).hits]
+        seen += await engine.keyword_search(scope, "shared")
+        seen += [hit.record for hit in await engine.coordinate_recall(scope, (0.0, 0.0), top_k=100)]
+        seen.append(await engine.get(scope, (1.0,)))
+        assert len(seen) >= 6
+        assert {(one.tenant, one.namespace, one.payload["owner"]) for one in seen} == {
+            (scope.tenant, scope.namespace, n)
+        }
+        assert len(await engine.neighbors(scope, (1.0,))) == (1 if n == 0 else 0)
+        assert (await engine.stats(scope)).total_memories == 2
+    await engine.delete(scopes[0], (1.0,))
+    assert (await engine.get(scopes[1], (1.0,))).payload["owner"] == 1
+    assert coordinates(await engine.recall(Scope("nobody", "x"), asked([1, 0, 0]))) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (item(1, [1, 0]), "vector"),
+        (item(1, [0, 0, 0]), "vector"),
+        (item(1, [math.nan, 0, 0]), "vector"),
+        (item(1, [math.inf, 0, 0]), "vector"),
+        (item(1, [1, 0, 0], importance=math.nan), "importance"),
+        (item(1, [1, 0, 0], timestamp=1.7e12), "timestamp"),
+        (item(1, [1, 0, 0], ttl=0.0), "ttl"),
+        (item(1, [1, 0, 0], features={"trust": 1.5}), "features.trust"),
+        (item(1, [1, 0, 0], memory_type="a\nb"), "memory_type"),
+        (item(1, [1, 0, 0], payload={"n": math.nan}), "payload"),
+        (item(math.nan, [1, 0, 0]), "coord"),
+        (StoreItem((), {}), "coord"),
+    ],
+)
+async def test_a_bad_item_is_refused_by_field_and_a_bulk_with_it_stores_nothing(
+    open_engine: Any, scope: Scope, bad: StoreItem, field: str
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    with pytest.raises(InvalidArgument) as caught:
+        await engine.store(scope, bad)
+    assert caught.value.field == field
+    assert caught.value.remedy
+    with pytest.raises(InvalidArgument) as caught:
+        await engine.store_bulk(scope, [item(7, [1, 0, 0]), bad])
+    assert caught.value.field == f"items[1].{field}"
+    assert (await engine.stats()).total_memories == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (RecallRequest(), "query"),
+        (RecallRequest(query="a", vector=np.ones(3, np.float32)), "query"),
+        (RecallRequest(query=" "), "query"),
+        (RecallRequest(query="a", top_k=0), "top_k"),
+        (RecallRequest(query="a", top_k=1001), "top_k"),
+        (RecallRequest(query="a", half_life=-1.0), "half_life"),
+        (RecallRequest(query="a", as_of=math.nan), "as_of"),
+        (RecallRequest(query="a", min_seq=-1), "min_seq"),
+        (RecallRequest(query="a", boost=0.5), "boost"),
+    ],
+)
+async def test_a_bad_query_is_refused_by_field(open_engine: Any, scope: Scope, bad: RecallRequest, field: str) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    with pytest.raises(InvalidArgument) as caught:
+        await engine.recall(scope, bad)
+    assert caught.value.field == field
+
+
+async def test_a_payload_beyond_the_limit_and_a_memory_beyond_the_cap_are_refused(
+    open_engine: Any, scope: Scope
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3, max_request_body_mb=0.001, max_memory_size=2)
+    with pytest.raises(PayloadTooLarge):
+        await engine.store(scope, item(1, [1, 0, 0], payload={"text": "x" * 2000}))
+    await engine.store_bulk(scope, [item(n, [1, 0, 0]) for n in range(2)])
+    with pytest.raises(Unprocessable, match="cap of 2"):
+        await engine.store(scope, item(3, [1, 0, 0]))
+
+
+async def test_a_retry_with_the_same_key_is_answered_alike_and_stores_nothing_twice(
+    open_engine: Any, scope: Scope
+) -> None:
+    engine: MemoryEngine = await open_engine()
+    retries = await asyncio.gather(*(engine.store(scope, item(1), idempotency_key="k") for _ in range(8)))
+    assert {(one.id, one.version, one.seq, one.created) for one in retries} == {
+        (retries[0].id, 1, retries[0].seq, True)
+    }
+    await engine.close()
+    engine = await open_engine()
+    again = await engine.store(scope, item(1), idempotency_key="k")
+    assert again.replayed
+    with pytest.raises(Conflict):
+        await engine.store(scope, item(1, payload={"text": "another"}), idempotency_key="k")
+    assert (await engine.get(scope, (1.0,))).version == 1
+
+
+async def test_a_future_min_seq_is_refused_and_says_where_the_memory_is(
+    open_engine: Any, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory_runtime.engine.engine.MIN_SEQ_WAIT_SECONDS", 0.05)
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    with pytest.raises(Unavailable, match="min_seq: 5"):
+        await engine.recall(scope, asked([1, 0, 0], min_seq=5))
+
+
+async def test_access_counts_are_gathered_and_flushed_in_one_commit(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    await engine.store(scope, item(1, [1, 0, 0]))
+    before = engine.ledger.commits
+    for _ in range(20):
+        await engine.recall(scope, asked([1, 0, 0]))
+    assert engine.ledger.commits == before
+    await engine.close()
+    engine = await open_engine(vector_dim=3)
+    assert (await engine.get(scope, (1.0,))).access_count == 20
+
+
+async def test_an_expired_memory_is_not_found_then_deleted_but_for_pinned_ones(open_engine: Any, scope: Scope) -> None:
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(vector_dim=3, clock=clock)
+    await engine.store(scope, item(1, [1, 0, 0], ttl=60.0, payload={"text": "brief"}))
+    await engine.store(scope, item(2, [1, 0, 0], ttl=60.0, pinned=True, payload={"text": "brief"}))
+    await engine.store(scope, item(3, [1, 0, 0], ttl=60.0, hold=True, payload={"text": "brief"}))
+    assert len((await engine.recall(scope, asked([1, 0, 0]))).hits) == 3
+    clock.now += 61
+    assert coordinates(await engine.recall(scope, asked([1, 0, 0]))) == [2.0]
+    assert [one.coordinate for one in await engine.keyword_search(scope, "brief")] == [(2.0,)]
+    with pytest.raises(NotFound):
+        await engine.get(scope, (1.0,))
+    assert await engine._housekeeper.expire() == 1
+    assert await engine._housekeeper.expire() == 0
+    held = await engine.ledger.read(
+        lambda connection: connection.execute(
+            "SELECT count(*) FROM memories WHERE deleted = 0 AND hold = 1"
+        ).fetchone()[0]
+    )
+    assert held == 1
+
+
+async def test_the_graph_walks_typed_edges_and_refuses_strangers(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    await engine.store_bulk(scope, [item(n, [1, 0, 0]) for n in range(5)])
+    for source, target in ((0, 1), (1, 2), (2, 3), (0, 4)):
+        await engine.link(scope, (float(source),), (float(target),), link_type="next", weight=1.0 + target)
+    await engine.link(scope, (0.0,), (3.0,), link_type="jump", metadata={"why": "test"})
+    near = await engine.neighbors(scope, (0.0,), link_type="next", hops=2)
+    assert [(one.coordinate, one.hops) for one in near] == [((4.0,), 1), ((1.0,), 1), ((2.0,), 2)]
+    path = await engine.shortest_path(scope, (0.0,), (3.0,), link_type="next")
+    assert path.coordinates == ((0.0,), (1.0,), (2.0,), (3.0,))
+    shortest = await engine.shortest_path(scope, (0.0,), (3.0,))
+    assert [edge.link_type for edge in shortest.edges] == ["jump"]
+    assert not (await engine.shortest_path(scope, (3.0,), (0.0,))).found
+    assert not (await engine.shortest_path(scope, (0.0,), (3.0,), link_type="next", max_length=2)).found
+    with pytest.raises(NotFound) as caught:
+        await engine.link(scope, (0.0,), (99.0,))
+    assert caught.value.field == "to_coord"
+
+
+async def test_legacy_collections_are_apart_and_take_a_zero_coordinate(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    for coordinate in ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0), (-1.0, 0.0, 0.0)):
+        await engine.coordinate_store(scope, coordinate, {"at": list(coordinate)})
+    await engine.coordinate_store(scope, (1.0, 0.0, 0.0), {"other": True}, "episodic")
+    for _ in range(2):
+        hits = await engine.coordinate_recall(scope, (2.0, 0.0, 0.0), top_k=2)
+        assert [hit.record.coordinate for hit in hits] == [(1.0, 0.0, 0.0), (1.0, 1.0, 0.0)]
+        nearest = await engine.coordinate_recall(scope, (0.0, 0.0, 0.0), top_k=1)
+        assert nearest[0].record.coordinate == (0.0, 0.0, 0.0)
+        assert (await engine.stats(scope)).total_memories == 0
+        assert (await engine.stats(scope)).coordinates == 5
+        await engine.close()
+        engine = await open_engine(vector_dim=3)
+    assert coordinates(await engine.recall(scope, asked([1, 0, 0]))) == []
+    assert (await engine.coordinate_delete(scope, (1.0, 0.0, 0.0))).deleted
+    assert await engine.coordinate_recall(scope, (1.0, 0.0, 0.0), memory_type="episodic") == []
+    with pytest.raises(NotFound):
+        await engine.get(scope, (1.0, 1.0, 0.0))
+
+
+async def test_another_dimension_or_another_model_is_refused_at_the_start(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=16)
+    await engine.store(scope, item(1))
+    await engine.close()
+    with pytest.raises(SettingsError, match="vectors of 16 numbers"):
+        await open_engine(vector_dim=32)
+    engine = await open_engine(vector_dim=16)
+    await engine.ledger.transact(
+        lambda tx: tx.connection.execute("UPDATE facts SET value='other' WHERE key LIKE 'emb%'")
+    )
+    await engine.close()
+    with pytest.raises(SettingsError, match="embedded by other"):
+        await open_engine(vector_dim=16)
+
+
+async def test_distributed_mode_is_refused_by_name() -> None:
+    from memory_runtime.engine import build_engine
+
+    with pytest.raises(SettingsError, match="mode"):
+        build_engine(SMFSettings(mode="distributed"))
+
+
+async def test_an_engine_that_is_not_started_or_is_closed_refuses_and_says_which(
+    open_engine: Any, scope: Scope
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    assert (await engine.ready()).ready
+    await engine.close()
+    with pytest.raises(Unavailable, match="stopping"):
+        await engine.store(scope, item(1, [1, 0, 0]))
+    assert not (await engine.ready()).ready
+
+
+async def test_stats_go_on_with_the_last_counts_when_the_ledger_is_away(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    await engine.store(scope, item(1, [1, 0, 0]))
+    engine.ledger._damaged = True
+    stats = await engine.stats()
+    assert (stats.total_memories, stats.stale) == (1, True)
+    assert (await engine.ready()).reasons
+
+
+async def test_a_storm_of_writers_deleters_and_readers_leaves_ledger_and_index_equal(
+    open_engine: Any, scope: Scope
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    rng = np.random.default_rng(3)
+
+    async def act(kind: int, at: int) -> None:
+        try:
+            if kind < 5:
+                await engine.store(scope, item(at, list(rng.uniform(0.1, 1, 3))))
+            elif kind < 8:
+                await engine.delete(scope, (float(at),))
+            else:
+                await engine.recall(scope, asked([1, 1, 1], top_k=50, filters={"text": f"memory {at}"}))
+        except SomaError as error:
+            pytest.fail(str(error))
+
+    await asyncio.gather(*(act(int(rng.integers(10)), int(rng.integers(20))) for _ in range(400)))
+    hits = (await engine.recall(scope, asked([1, 1, 1], top_k=100))).hits
+    stored = await engine.coordinates_in_range(scope, (0.0,), (99.0,))
+    assert sorted(hit.record.coordinate for hit in hits) == stored
+    assert (await engine.stats(scope)).total_memories == len(stored) == len(engine.follower.index)
+    assert not any((await engine.ledger.read(following.half_visible)).values())
