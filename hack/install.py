@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hack.cluster import Cluster, load_image, tool
+from hack.cluster import Cluster
+from hack.cluster.lifecycle import load_image
+from hack.cluster.tools import program
 from hack.images import build
 from hack.kube import Kubectl
 
@@ -14,7 +16,7 @@ OPERATOR_NAMESPACE = "soma-system"
 
 def connect(cluster: Cluster, namespace: str = "default") -> Kubectl:
     """kubectl for that cluster."""
-    return Kubectl(tool("kubectl"), cluster.kubeconfig, namespace)
+    return Kubectl(program("kubectl"), cluster.kubeconfig, namespace)
 
 
 def install(cluster: Cluster) -> Kubectl:
@@ -26,7 +28,7 @@ def install(cluster: Cluster) -> Kubectl:
         ImageError, ClusterError, KubectlError: with one sentence for a person.
     """
     for image in build().values():
-        load_image(image.archive, cluster.name)
+        load_image(cluster.name, image.archive)
     kubectl = connect(cluster, OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests/overlays/local"))
