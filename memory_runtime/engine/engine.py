@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -238,6 +239,19 @@ class MemoryEngine:
                     memory_type=memory_type,
                     filters=filters,
                     now=self.clock(),
+                )
+            )
+
+    async def scan(
+        self, scope: Scope, *, after: uuid.UUID | None = None, limit: int = 100, memory_type: str | None = None
+    ) -> list[MemoryRecord]:
+        """A page of the scope's live memories with their vectors, in order of id, beginning after `after`."""
+        if not 1 <= limit <= MAX_RANGE:
+            raise InvalidArgument(f"limit: must be from 1 to {MAX_RANGE}", field="limit", remedy="ask for fewer")
+        async with self._serving():
+            return await self.ledger.read(
+                lambda connection: reading.page(
+                    connection, scope, after=after, limit=limit, memory_type=memory_type, now=self.clock()
                 )
             )
 

@@ -56,7 +56,6 @@ def _load(
         ledger.write_now(
             lambda transaction: _remember(transaction.connection, DIMENSION_FACT, str(settings.vector_dim))
         )
-    return _notes(settings)
 
 
 def _check_dimension(facts: dict[str, str], settings: SMFSettings) -> None:

@@ -147,6 +147,28 @@ def by_words(
     return [records[hit.id] for hit in hits if hit.id in records]
 
 
+def page(
+    connection: sqlite3.Connection,
+    scope: Scope,
+    *,
+    after: uuid.UUID | None,
+    limit: int,
+    memory_type: str | None,
+    now: float,
+) -> list[MemoryRecord]:
+    """Up to `limit` live memories of the scope with ids after `after`, in order of id, with their vectors."""
+    where, values = _scope_conditions(scope, memory_type, None, now)
+    # the plus keeps the scope's index out of the plan: it would sort the whole scope for every page
+    where[0] = "+tenant = ?"
+    where.append("id > ?")
+    values.append(b"" if after is None else after.bytes)
+    sql = (
+        f"SELECT {_COLUMNS}, vector FROM memories LEFT JOIN vectors USING (row)"  # noqa: S608 -- literals only
+        f" WHERE {' AND '.join(where)} ORDER BY id LIMIT ?"
+    )
+    return [_record(found, found[-1]) for found in connection.execute(sql, (*values, limit))]
+
+
 def allowed_ids(
     connection: sqlite3.Connection, scope: Scope, filters: Mapping[str, Any], *, memory_type: str | None, now: float
 ) -> list[bytes]:

@@ -407,6 +407,19 @@ async def test_legacy_collections_are_apart_and_take_a_zero_coordinate(open_engi
         await engine.get(scope, (1.0, 1.0, 0.0))
 
 
+async def test_pages_give_every_memory_of_the_scope_once_with_its_vector(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    await engine.store_bulk(scope, [item(n, [1, n, 0]) for n in range(25)])
+    await engine.store_bulk(Scope("other", "notes"), [item(n, [1, n, 0]) for n in range(25)])
+    seen = []
+    after = None
+    while page := await engine.scan(scope, after=after, limit=10):
+        seen += page
+        after = page[-1].id
+    assert sorted(one.coordinate[0] for one in seen) == [float(n) for n in range(25)]
+    assert all(one.vector is not None and one.tenant == "acme" for one in seen)
+
+
 async def test_another_dimension_or_another_model_is_refused_at_the_start(open_engine: Any, scope: Scope) -> None:
     engine: MemoryEngine = await open_engine(vector_dim=16)
     await engine.store(scope, item(1))

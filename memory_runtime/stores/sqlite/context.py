@@ -1,0 +1,167 @@
+"""What hybrid recall reads beside vectors: each word's matches, and the memories before, after and linked to one."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memory_runtime.model.records import Scope, Vector
+from memory_runtime.stores.contracts import KeywordHit
+from memory_runtime.stores.sqlite import fts
+from memory_runtime.stores.sqlite.filters import conditions
+
+_MAX_VARIABLES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """Which memories a question may see: the same that the index shows it.
+
+    `at` is the moment of the question; `hide_later` leaves out what happened after it (`as_of`).
+    """
+
+    scope: Scope
+    at: float
+    hide_later: bool = False
+    memory_type: str | None = None
+    filters: Mapping[str, Any] = field(default_factory=dict)
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The condition on `memories m` and its values."""
+        where = ["m.tenant = ?", "m.namespace = ?", "m.collection = 0", "m.deleted = 0"]
+        where.append("(m.expires_at IS NULL OR m.expires_at > ?)")
+        values: list[Any] = [self.scope.tenant, self.scope.namespace, self.at]
+        if self.hide_later:
+            where.append("m.event_time <= ?")
+            values.append(self.at)
+        if self.memory_type is not None:
+            where.append("m.memory_type = ?")
+            values.append(self.memory_type)
+        if self.filters:
+            tests, bound = conditions(self.filters)
+            where.extend(tests)
+            values.extend(bound)
+        return " AND ".join(where), values
+
+
+class Row(NamedTuple):
+    """A memory as fusion needs it."""
+
+    row: int
+    id: bytes
+    event_time: float
+    memory_type: str
+    coordinate: str
+    importance: float
+    features: dict[str, float]
+
+
+_ROW = "m.row, m.id, m.event_time, m.memory_type, m.coordinate, m.importance_norm, m.features"
+
+
+def word_hits(
+    connection: sqlite3.Connection, visible: Visible, word: str, *, limit: int, common: int
+) -> list[KeywordHit] | None:
+    """The best matches of one word, by BM25; None for a word in more than `common` memories, as it would cost too much.
+
+    BM25's statistics are those of the whole ledger. Cost: at most `common` matches.
+    """
+    match = fts.phrase(word)
+    if match is None:
+        return []
+    sql = "SELECT count(*) FROM (SELECT rowid FROM memories_text WHERE memories_text MATCH ? LIMIT ?)"
+    if connection.execute(sql, (match, common + 1)).fetchone()[0] > common:
+        return None
+    where, values = visible.sql()
+    sql = (
+        "SELECT m.id, bm25(memories_text) AS rank FROM memories_text JOIN memories m ON m.row = memories_text.rowid"  # noqa: S608
+        f" WHERE memories_text MATCH ? AND {where} ORDER BY rank, m.id LIMIT ?"
+    )
+    return [KeywordHit(*found) for found in connection.execute(sql, (match, *values, limit))]
+
+
+def rows(connection: sqlite3.Connection, visible: Visible, ids: Sequence[bytes]) -> list[Row]:
+    """Those of the ids that are visible, in no order."""
+    where, values = visible.sql()
+    found: list[Row] = []
+    for start in range(0, len(ids), _MAX_VARIABLES):
+        part = ids[start : start + _MAX_VARIABLES]
+        sql = f"SELECT {_ROW} FROM memories m WHERE m.id IN ({','.join('?' * len(part))}) AND {where}"  # noqa: S608
+        found.extend(map(_row, connection.execute(sql, (*part, *values))))
+    return found
+
+
+def around(
+    connection: sqlite3.Connection, visible: Visible, row: Row, *, reach: int, gap: float
+) -> tuple[list[Row], list[Row]]:
+    """Up to `reach` memories of the same type before and after, nearest first, no more than `gap` seconds from one to
+    the next: what was said in the same sitting. Memories of one time stand in the order in which they were stored.
+    """
+    where, values = visible.sql()
+    sides = []
+    for sign, order in (("<", "DESC"), (">", "ASC")):
+        sql = (
+            f"SELECT {_ROW} FROM memories m INDEXED BY memories_time"  # noqa: S608
+            f" WHERE {where} AND m.memory_type = ? AND (m.event_time, m.row) {sign} (?, ?)"
+            f" AND m.event_time BETWEEN ? AND ? ORDER BY m.event_time {order}, m.row {order} LIMIT ?"
+        )
+        low, high = row.event_time - reach * gap, row.event_time + reach * gap
+        bound = (*values, row.memory_type, row.event_time, row.row, low, high, reach)
+        side: list[Row] = []
+        last = row.event_time
+        for found in map(_row, connection.execute(sql, bound)):
+            if abs(found.event_time - last) > gap:
+                break
+            side.append(found)
+            last = found.event_time
+        sides.append(side)
+    return sides[0], sides[1]
+
+
+def linked(
+    connection: sqlite3.Connection, visible: Visible, seeds: Sequence[Row], *, limit: int
+) -> list[tuple[bytes, Row, float]]:
+    """Memories that the seeds' coordinates are linked with, either way: (seed's id, the other, the edge's weight)."""
+    where, values = visible.sql()
+    by_coordinate: dict[str, list[bytes]] = {}
+    for seed in seeds:
+        by_coordinate.setdefault(seed.coordinate, []).append(seed.id)
+    if not by_coordinate:
+        return []
+    names = list(by_coordinate)[:_MAX_VARIABLES]
+    marks = ",".join("?" * len(names))
+    found: list[tuple[bytes, Row, float]] = []
+    for near, far in (("source", "target"), ("target", "source")):
+        sql = (
+            f"SELECT e.{near}, e.weight, {_ROW} FROM edges e JOIN memories m ON m.tenant = e.tenant"  # noqa: S608
+            f" AND m.namespace = e.namespace AND m.coordinate = e.{far}"
+            f" AND m.coordinate_first = CAST(substr(e.{far}, 1, instr(e.{far} || ',', ',') - 1) AS REAL)"
+            f" WHERE e.tenant = ? AND e.namespace = ? AND e.{near} IN ({marks}) AND {where}"
+            " ORDER BY e.weight DESC, m.row LIMIT ?"
+        )
+        scope = visible.scope
+        for name, weight, *rest in connection.execute(sql, (scope.tenant, scope.namespace, *names, *values, limit)):
+            other = _row(rest)
+            found.extend((seed, other, weight) for seed in by_coordinate[name] if seed != other.id)
+    return found
+
+
+def vectors(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, Vector]:
+    """The vectors of these rows, by row; a row without one is absent."""
+    found: dict[int, Vector] = {}
+    for start in range(0, len(numbers), _MAX_VARIABLES):
+        part = numbers[start : start + _MAX_VARIABLES]
+        sql = f"SELECT row, vector FROM vectors WHERE row IN ({','.join('?' * len(part))})"  # noqa: S608
+        found.update((row, np.frombuffer(blob, np.float32)) for row, blob in connection.execute(sql, part))
+    return found
+
+
+def _row(found: Sequence[Any]) -> Row:
+    row, identity, event_time, memory_type, coordinate, importance, features = found
+    channels = json.loads(features) if features else {}
+    return Row(row, identity, event_time, memory_type, coordinate, importance, channels)
