@@ -10,9 +10,10 @@ from hack.cluster import journal as journals
 from hack.cluster import native, providers, teardown
 from hack.cluster.errors import ClusterError
 from hack.cluster.journal import Journal
+from hack.cluster.kubectl import Kubectl
 from hack.cluster.layout import Layout, known, layout
 from hack.cluster.profiles import PROFILES, Options
-from hack.cluster.tools import exclusive
+from hack.cluster.tools import exclusive, program
 from hack.cluster.tools.progress import say
 
 
@@ -24,6 +25,10 @@ class Cluster:
     profile: str
     kubeconfig: Path
     root: Path
+
+    def kubectl(self) -> Kubectl:
+        """kubectl as this cluster's administrator."""
+        return Kubectl(program("kubectl"), Layout(self.name, self.root))
 
 
 def up(
@@ -74,7 +79,10 @@ def _bring_up_anew(place: Layout, profile: str, provider: str, options: Options)
     try:
         providers.start(place, journal, options)
     except ClusterError:
-        teardown.stop_all(place)  # its logs stay for whoever wants to know why
+        if place.logs.is_dir():
+            teardown.stop_all(place)  # its logs stay for whoever wants to know why
+        else:
+            teardown.remove(place)
         raise
     except BaseException:
         teardown.remove(place)

@@ -55,7 +55,7 @@ def _status(place: Layout, found: Journal) -> ClusterStatus:
 
 
 def _state(place: Layout, found: Journal) -> str:
-    if found.provider != "native":
+    if found.provider != "native" and found.ready:
         return "Ready" if Kubectl(program("kubectl"), place).answers() else "Unreachable"
     if native.supervisor(found) is None:
         return "Stopped"

@@ -13,6 +13,7 @@ from hack.cluster.tools.store import need_free_space
 
 _DEBIAN = ("containernetworking-plugins", "iproute2", "iptables", "mount", "util-linux")
 _HIDDEN = ("/run", "/var/run", "/var/lib", "/var/log", "/proc", "/sys")  # a node mounts its own over these
+_CNI = (Path("/usr/lib/cni/ptp"), Path("/usr/lib/cni/host-local"))
 _OTHERWISE = "the profile 'api' works without it (--profile api)"
 
 # Each line: a shell command in fresh namespaces, and what its failure means. They run in this order, in one shell.
@@ -50,7 +51,7 @@ def need(cache: Path) -> None:
             )
     need_free_space(cache, 3.0, "a node")
     debian.require(_DEBIAN, "the node")
-    for path in (Path("/usr/lib/cni/ptp"), Path("/usr/lib/cni/host-local")):
+    for path in _CNI:
         if not path.exists():
             raise ClusterError(f"{path} is absent: reinstall Debian's containernetworking-plugins")
     _need_namespaces()
