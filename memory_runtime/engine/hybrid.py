@@ -20,7 +20,7 @@ from memory_runtime.engine.types import Fusion, RecallRequest
 from memory_runtime.lexical import Evidence, Near, Relevance, closeness, fuse, question_words, time_windows
 from memory_runtime.lexical.fusion import NEAR_RELEVANCE, REACH
 from memory_runtime.model.records import Scope, Vector
-from memory_runtime.scoring import Explanation, Partition, Profile, ScoredRow, formula
+from memory_runtime.scoring import UNSET, Explanation, Partition, Profile, ScoredRow, formula
 from memory_runtime.scoring.ranking import Candidates, top_k
 from memory_runtime.scoring.rows import as_ids
 from memory_runtime.stores.sqlite import context
@@ -30,7 +30,7 @@ BY_VECTOR: Final = 200
 BY_WORDS: Final = 200
 MATCHES_PER_WORD: Final = 1000
 COMMON_WORD: Final = 10_000
-SEEDS: Final = 150
+SEEDS: Final = 60
 SITTING_GAP_SECONDS: Final = 1800.0
 LINKS: Final = 100
 
@@ -116,7 +116,7 @@ class HybridRecaller:
         count = max(BY_VECTOR, request.top_k)
         found: list[list[ScoredRow]] = []
         if question.only is None or question.only:
-            for half_life in dict.fromkeys((None, request.half_life)):
+            for half_life in (None, request.half_life) if self._decays(request) else (None,):
                 found += self._follower.index.search(
                     question.vector[None, :],
                     top_k=count,
@@ -132,6 +132,11 @@ class HybridRecaller:
         # The fewer there are to compare with, the less the least of them says of what "unrelated" looks like.
         floor = min(timeless, default=0.0) * min(1.0, len(timeless) / BY_VECTOR)
         return similarities, floor
+
+    def _decays(self, request: RecallRequest) -> bool:
+        if request.half_life is UNSET:
+            return any(profile.half_life is not None for profile in self._follower.params.profiles())
+        return request.half_life is not None
 
     def _ranked(self, question: Question, rows: Sequence[Row], relevance: Floats) -> list[ScoredRow]:
         """The formula with `relevance` for max(0, q·v), over rows of any type, and its top k."""
