@@ -150,6 +150,8 @@ class OperatorProcess:
         found = [f"{task.get_name()} has ended" for task in self._tasks if task.done()]
         if time.monotonic() - self._beat > _HEARTBEAT_LIMIT:
             found.append("the event loop is stuck")
+        if self._leadership.abandoned:
+            found.append("the leader's work has ended")
         if self._workers.stuck():
             found.append("a reconcile is stuck")
         found += [f"the watch of {kind} is dead" for kind in self._streams.dead(self._resync.served)]
@@ -158,7 +160,7 @@ class OperatorProcess:
     async def _serve(self, port: int, routes: Mapping[str, Any]) -> None:
         application = web.Application()
         application.add_routes([web.get(path, handler) for path, handler in routes.items()])
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, self._settings.listen, port).start()

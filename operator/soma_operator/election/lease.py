@@ -85,14 +85,24 @@ class Leadership:
             settings.lease_name, settings.namespace, settings.identity, api, timeout=max(1.0, duration / 5)
         )
         self.leading = False
+        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
         if not self._settings.leader_election:
             await self._leading()
             return
-        while True:
-            await LeaderElection(self._config()).run()
+        try:
+            while True:
+                await LeaderElection(self._config()).run()
+        finally:
+            await self._stop_leading()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the Lease may be held although the work that it stands for has failed."""
+        task = self._task
+        return task is not None and task.done() and not task.cancelled() and task.exception() is not None
 
     async def release(self) -> None:
         """To be called after `run` was cancelled."""
@@ -110,10 +120,17 @@ class Leadership:
             onstopped_leading=self._stopped,
         )
 
+    async def _stop_leading(self) -> None:
+        # A cancelled election leaves the task that leads behind, and with it two replicas that write.
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
     async def _stopped(self) -> None:
         log.warning("lost the lease; standing by")
 
     async def _leading(self) -> None:
+        self._task = asyncio.current_task() if self._settings.leader_election else None
         log.info("leading", extra={"identity": self._settings.identity})
         self.leading = True
         metrics.LEADER.set(1)

@@ -15,7 +15,14 @@ RECONCILE_ID: ContextVar[str] = ContextVar("reconcile_id", default="")
 RESOURCE: ContextVar[str] = ContextVar("resource", default="")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # Their messages hold whole request URLs or bodies; what matters of them is in our metrics.
-_CHATTY = ("kopf.activities", "kopf.objects", "kopf._core.engines.activities", "aiohttp.access", "asyncio")
+_CHATTY = (
+    "kopf.activities",
+    "kopf.objects",
+    "kopf._core.engines.activities",
+    "aiohttp.access",
+    "aiohttp_retry",
+    "asyncio",
+)
 
 
 class JsonFormatter(logging.Formatter):

@@ -100,12 +100,16 @@ def test_what_would_be_unsafe_to_ignore_is_stalled_and_not_rolled_out(memory: Me
 
 
 def test_a_spec_that_becomes_bad_is_stalled_and_what_runs_goes_on(serving: Memory) -> None:
-    before = {f"{kind}/{name}": serving.kubectl.get(kind, name)["metadata"]["resourceVersion"] for kind, name in CHILDREN}
+    before = {
+        f"{kind}/{name}": serving.kubectl.get(kind, name)["metadata"]["resourceVersion"] for kind, name in CHILDREN
+    }
     serving.patch({"spec": {"scoring": {"importanceExponent": 9}}})
     condition = serving.wait("Stalled", "True", "InvalidSpec")
     assert "spec.scoring.importanceExponent" in condition["message"]
     assert serving.condition("Available") == ("True", "Serving")
-    after = {f"{kind}/{name}": serving.kubectl.get(kind, name)["metadata"]["resourceVersion"] for kind, name in CHILDREN}
+    after = {
+        f"{kind}/{name}": serving.kubectl.get(kind, name)["metadata"]["resourceVersion"] for kind, name in CHILDREN
+    }
     assert after == before
     serving.patch({"spec": {"scoring": {"importanceExponent": 1}}})
     serving.serve()
