@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from hack.cluster import Cluster
 from hack.cluster.lifecycle import load_image
 from hack.cluster.tools import program
-from hack.images import build
+from hack.images import Image, build
 from hack.kube import Kubectl
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,12 +29,31 @@ def install(cluster: Cluster) -> Kubectl:
     Raises:
         ImageError, ClusterError, KubectlError: with one sentence for a person.
     """
-    for image in build().values():
-        load_image(cluster.name, image.archive)
+    images = build()
+    load_images(cluster, images)
+    return apply_operator(cluster, images)
+
+
+def load_images(cluster: Cluster, images: Mapping[str, Image]) -> None:
+    """Put the images into the node, but for those that it has from an earlier call."""
+    note = cluster.root / "loaded-images.json"
+    loaded: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
+    for name, image in images.items():
+        if loaded.get(name) != image.id:
+            load_image(cluster.name, image.archive)
+            loaded[name] = image.id
+            note.write_text(json.dumps(loaded))
+
+
+def apply_operator(cluster: Cluster, images: Mapping[str, Image]) -> Kubectl:
+    """Apply CRDs and operator, and wait until both replicas run the image that was loaded."""
     kubectl = connect(cluster, OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests/overlays/local"))
-    # The tag stays `dev`: a new image under it reaches the pods only through new pods.
-    kubectl("rollout", "restart", "deployment/soma-operator")
+    # The tag stays `dev`: a new image under it reaches the pods only through new pods, which its id in the template
+    # brings.
+    noted = {"dev.somatech.memory/images": " ".join(sorted(image.id for image in images.values()))}
+    patch = {"spec": {"template": {"metadata": {"annotations": noted}}}}
+    kubectl("patch", "deployment", "soma-operator", "-p", json.dumps(patch), "--field-manager=soma-install")
     kubectl("rollout", "status", "deployment/soma-operator", "--timeout=150s", timeout=160)
     return kubectl
