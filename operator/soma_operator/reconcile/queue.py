@@ -79,9 +79,14 @@ class KeyedQueue:
     def take(self) -> tuple[Ref | None, float | None]:
         """The most urgent key that is due, or the seconds until one is (None: only `add` or `done` can change that)."""
         now = self._clock()
-        while self._delayed and self._delayed[0][0] <= now:
-            _, order, key, turn = heapq.heappop(self._delayed)
-            heapq.heappush(self._ready, (turn.priority, order, key, turn))
+        while self._delayed:
+            due, order, key, turn = self._delayed[0]
+            current = self._waiting.get(key) == turn
+            if current and due > now:
+                break
+            heapq.heappop(self._delayed)
+            if current:
+                heapq.heappush(self._ready, (turn.priority, order, key, turn))
         while self._ready:
             _, _, key, turn = heapq.heappop(self._ready)
             # A key that is being worked on stays in _waiting; `done` puts it back.
