@@ -28,7 +28,8 @@ class Kubectl:
         done = self.runner([str(self.program), f"--kubeconfig={self.place.kubeconfig}", *arguments], given)
         if done.status != 0:
             raise ClusterError(
-                f"the cluster {self.place.name!r} is not well ({done.error.strip()}): see its logs in {self.place.logs}"
+                f"'kubectl {arguments[0]}' failed in the cluster {self.place.name!r} ({done.error.strip()}): "
+                f"its logs are in {self.place.logs}"
             )
         return done.output
 

@@ -112,7 +112,7 @@ def test_a_tool_that_is_killed_while_it_starts_is_cleaned_up_by_the_next_one(sta
     tool.wait()
     cluster = up("api", name)
     assert cluster.kubectl().answers()
-    assert len([process for process in marked(cluster.root)]) == 3
+    assert len(marked(cluster.root)) == 3
 
 
 def test_a_supervisor_that_dies_takes_its_components_along(start: Start) -> None:

@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hack.cluster import Cluster, down, up
+from hack.cluster import Cluster, ClusterError, down, up
 from hack.cluster.kubectl import Kubectl
 from hack.cluster.lifecycle import load_image
 from hack.cluster.node.images import archive_of_program
@@ -27,13 +27,17 @@ IMAGE = "soma.test/busybox:1"
 NAME = "t-node"
 
 
+def names(folder: str) -> set[str]:
+    return {path.name for path in Path(folder).iterdir()} if Path(folder).is_dir() else set()
+
+
 def host_state() -> dict[str, set[str]]:
     """What a node could leave behind on this machine."""
     mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     return {
         "mounts": {mount for mount in mounts if NAME in mount},
-        "links": set(os.listdir("/sys/class/net")),
-        "namespaces": set(os.listdir("/run/netns")) if Path("/run/netns").is_dir() else set(),
+        "links": names("/sys/class/net"),
+        "namespaces": names("/run/netns"),
         "cgroups": {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/soma-{NAME}*")},
         "folders": {
             path
@@ -73,8 +77,6 @@ def node(before: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def start_or_skip_node() -> Cluster:
-    from hack.cluster import ClusterError
-
     try:
         return up("node", NAME)
     except ClusterError as error:
@@ -160,8 +162,8 @@ def test_pods_find_and_reach_a_service_by_its_name_and_nothing_outside(namespace
     kubectl.apply(deployment("web", ns, serve, replicas=2))
     kubectl.run("expose", "deployment/web", "--port=80", "--target-port=8080", f"--namespace={ns}")
     ready(kubectl, ns, "web")
-    assert inside(kubectl, ns, "web", "/busybox wget -q -T 5 -O- http://web") == "found\n"
-    assert inside(kubectl, ns, "web", f"/busybox wget -q -T 5 -O- http://web.{ns}.svc.cluster.local") == "found\n"
+    assert inside(kubectl, ns, "web", "/busybox wget -q -O- http://web") == "found\n"
+    assert inside(kubectl, ns, "web", f"/busybox wget -q -O- http://web.{ns}.svc.cluster.local") == "found\n"
     started = time.monotonic()
     outside = inside(kubectl, ns, "web", "/busybox nc -w 20 192.0.2.1 80 </dev/null 2>&1 || echo refused")
     assert "refused" in outside
