@@ -62,7 +62,7 @@ class MemoryEngine:
         self._started = False
         self._closing = False
         self._access = AccessLog()
-        self._housekeeper = Housekeeper(ledger, self._access, clock)
+        self._housekeeper = Housekeeper(ledger, follower.index, self._access, metrics, clock)
         self._recaller = Recaller(follower, settings)
         self._storekeeper = Storekeeper(ledger, provider, settings, clock)
 
@@ -80,6 +80,7 @@ class MemoryEngine:
         # shielded: a cancelled start must not leave the thread alone with the ledger; `close` waits for it
         self.notes = await asyncio.shield(self._opening)
         reporting.follow(self)
+        await self._housekeeper.measure()
         self._housekeeper.start()
         self._started = True
 
@@ -166,8 +167,9 @@ class MemoryEngine:
                 texts = [one.query or "" for one, vector in zip(requests, vectors, strict=True) if vector is None]
                 embedded = iter(await self.provider.embed(texts)) if texts else iter(())
                 now = self.clock()
+                deadline = time.monotonic() + self.settings.request_timeout_seconds
                 queries = [
-                    Query(one, next(embedded) if vector is None else vector, now)
+                    Query(one, next(embedded) if vector is None else vector, now, deadline)
                     for one, vector in zip(requests, vectors, strict=True)
                 ]
                 results = await self.ledger.read(lambda connection: self._recaller.answer(connection, scope, queries))

@@ -80,6 +80,8 @@ class Follower:
         for run in rows:
             self.index.upsert(self._batch(run))
             self.loaded_rows += len(run.ids)
+        if self.loaded_rows:
+            self.index.compact()
         for identity, tenant, namespace, memory_type, text in coordinates:
             self.coordinates.put(identity, tenant, namespace, memory_type, text)
         self.counts = Counter(dict(counts))

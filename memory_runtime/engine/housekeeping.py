@@ -1,4 +1,4 @@
-"""What is done beside requests: access counts flushed in batches, expired memories deleted, old rows trimmed."""
+"""What is done beside requests: index merges, access counts flushed in batches, expired memories deleted, trims."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import numpy as np
+
 from memory_runtime.model.errors import SomaError
 from memory_runtime.model.records import Scope
+from memory_runtime.scoring import ExactIndex
 from memory_runtime.stores.contracts import Delete, Unit
-from memory_runtime.stores.sqlite import SQLiteLedger
+from memory_runtime.stores.sqlite import SQLiteLedger, reading
 from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS: Final = 5.0
-SWEEP_EVERY: Final = 12
+ROUND_SECONDS: Final = 1.0
+FLUSH_EVERY: Final = 5
+SWEEP_EVERY: Final = 60
+QUANTILES: Final = (0.1, 0.5, 0.9, 0.99)
 EXPIRE_BATCH: Final = 500
 KEEP_IDEMPOTENCY_SECONDS: Final = 7 * 86400.0
 KEEP_OUTBOX_ROWS: Final = 100_000
@@ -49,8 +55,17 @@ class AccessLog:
 class Housekeeper:
     """One task of the engine; an error is logged and the next round tries again."""
 
-    def __init__(self, ledger: SQLiteLedger, access: AccessLog, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ledger: SQLiteLedger,
+        index: ExactIndex,
+        access: AccessLog,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
         self._ledger = ledger
+        self._index = index
+        self._metrics = metrics
         self._access = access
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
@@ -71,15 +86,32 @@ class Housekeeper:
     async def _rounds(self) -> None:
         turn = 0
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(ROUND_SECONDS)
             turn += 1
             try:
-                await self.flush_access()
+                await asyncio.to_thread(self._index.maintain)
+                if turn % FLUSH_EVERY == 0:
+                    await self.flush_access()
                 if turn % SWEEP_EVERY == 0:
                     await self.expire()
                     await self.trim()
+                    await self.measure()
             except SomaError as error:
                 log.warning("housekeeping was put off: %s", error)
+
+    async def measure(self) -> None:
+        """Sets the gauges that cost a pass over the index: too dear for every scrape."""
+        stats = await asyncio.to_thread(self._index.stats)
+        metrics = self._metrics
+        metrics.norm_error_max.set(stats.norm_error_max)
+        metrics.decay_active.set(stats.decay_active)
+        metrics.fraction_scanned.set(stats.fraction_scanned)
+        metrics.index_bytes.set(stats.resident_bytes)
+        metrics.index_segments.set(stats.segments)
+        metrics.index_tombstones.set(stats.tombstones)
+        newest = await self._ledger.read(reading.newest_importance)
+        for quantile in QUANTILES if newest else ():
+            metrics.importance.labels(f"{quantile:g}").set(float(np.quantile(newest, quantile)))
 
     async def flush_access(self) -> int:
         """Adds the noted accesses to the records, in one commit. Returns how many memories they were of."""

@@ -6,7 +6,7 @@ import math
 import sqlite3
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,11 +25,12 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A recall request with its unit vector and the moment that it is answered for."""
+    """A recall request with its unit vector, the moment it is answered for, and its deadline on the monotonic clock."""
 
     request: RecallRequest
     vector: Vector
     now: float
+    deadline: float
 
     @property
     def at(self) -> float:
@@ -158,6 +159,7 @@ class Recaller:
             as_of=first.request.as_of,
             half_life=first.request.half_life,
             only=only,
+            deadline=first.deadline,
         )
 
     def _boosted(
@@ -218,7 +220,7 @@ class Recaller:
     ) -> tuple[Suppressed, ...]:
         if not query.request.explain or partition is None or query.request.half_life is None:
             return ()
-        undecayed = Query(_without_decay(query.request), query.vector, query.now)
+        undecayed = replace(query, request=_without_decay(query.request))
         answered = {hit.record.id.bytes for hit in hits}
         (found,) = self._candidates(connection, scope, partition, [undecayed])
         missed = [one.row for one in found if one.row.id not in answered]

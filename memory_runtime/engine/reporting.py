@@ -83,7 +83,6 @@ def follow(engine: MemoryEngine) -> None:
     metrics.commits.set_function(lambda: ledger.commits)
     metrics.heartbeat_lag.set_function(lambda: engine.heartbeat.lag)
     metrics.index_load.set(follower.load_seconds)
-    metrics.decay_active.set(0.0 if engine.settings.half_life is None else 1.0)
     metrics.build.info({"mode": engine.settings.mode, "embedding": engine.provider.name})
 
 

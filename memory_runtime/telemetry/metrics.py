@@ -57,8 +57,18 @@ class Metrics:
         self.applied_seq = self._gauge("soma_memory_index_applied_seq", "Sequence that the index has followed to.")
         self.commits = self._gauge("soma_memory_ledger_commits", "Groups flushed since the start.")
         self.decay_active = self._gauge(
-            "soma_memory_decay_active_ratio", "1 where a half-life is in force by default, else 0."
+            "soma_memory_decay_active_ratio", "Share of the index under a half-life; set once a minute."
         )
+        self.norm_error_max = self._gauge("soma_memory_norm_error_max", "Largest distance of a vector's norm from 1.")
+        self.importance = self._gauge(
+            "soma_memory_importance_quantile", "Normalised importance of the last 2,000 memories.", "quantile"
+        )
+        self.fraction_scanned = self._gauge(
+            "soma_memory_index_fraction_scanned_ratio", "Rows scanned over rows held, over all queries."
+        )
+        self.index_bytes = self._gauge("soma_memory_index_resident_bytes", "Memory that the index holds.")
+        self.index_segments = self._gauge("soma_memory_index_segments", "Sorted segments of the index.")
+        self.index_tombstones = self._gauge("soma_memory_index_tombstones", "Dead rows that no merge has dropped yet.")
         self.index_load = self._gauge(
             "soma_memory_index_load_seconds", "Time that filling the index took at the start."
         )

@@ -169,6 +169,12 @@ def page(
     return [_record(found, found[-1]) for found in connection.execute(sql, (*values, limit))]
 
 
+def newest_importance(connection: sqlite3.Connection, limit: int = 2000) -> list[float]:
+    """The normalised importance of the memories stored last, of all scopes."""
+    sql = "SELECT importance_norm FROM memories WHERE deleted = 0 ORDER BY row DESC LIMIT ?"
+    return [found[0] for found in connection.execute(sql, (limit,))]
+
+
 def allowed_ids(
     connection: sqlite3.Connection, scope: Scope, filters: Mapping[str, Any], *, memory_type: str | None, now: float
 ) -> list[bytes]:
