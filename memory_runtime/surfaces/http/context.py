@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from memory_runtime.engine import MemoryEngine
@@ -33,7 +32,7 @@ def scope(request: Request) -> Scope:
     return found
 
 
-def idempotency_key(request: Request, body: Any) -> str | None:
+def idempotency_key(request: Request, body: BaseModel) -> str | None:
     """The key under which a repeated request is answered with the first one's reply; None where none was sent.
 
     `Idempotency-Key` with another body is a conflict. `X-Request-ID` is what existing clients send for the same
@@ -51,7 +50,7 @@ def idempotency_key(request: Request, body: Any) -> str | None:
     given = request.headers.get("x-request-id", "").strip()
     if not given or len(given) > LONGEST_KEY or not given.isprintable():
         return None
-    return f"request:{given}:{content_hash(body)}"
+    return f"request:{given}:{content_hash(body.model_dump(mode='json'))}"
 
 
 def asked_for_receipt(request: Request) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +13,6 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from memory_runtime.model.errors import Internal, SomaError
-
-log = logging.getLogger(__name__)
 
 
 class ErrorBody(BaseModel):
@@ -46,6 +43,9 @@ class BodyRefused(HTTPException):
 def error_headers(error: SomaError) -> dict[str, str]:
     """The headers that belong to an error."""
     headers = {}
+    if error.code == "DEADLINE_EXCEEDED":
+        # Perhaps the body never came: whoever sends so slowly shall not keep the connection as well.
+        headers["Connection"] = "close"
     if error.code == "UNAUTHENTICATED":
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
@@ -58,9 +58,8 @@ def error_response(error: SomaError) -> JSONResponse:
     return JSONResponse(error.body(), error.status.http, error_headers(error))
 
 
-def unforeseen(error: BaseException, request_id: str, path: str) -> Internal:
-    """Logs a defect with its traceback and gives what the caller may know of it."""
-    log.error("request failed", exc_info=error, extra={"request_id": request_id, "path": path})
+def unforeseen(request_id: str) -> Internal:
+    """What a caller may know of a defect; the guard logs the rest under the same id."""
     return Internal("an internal error; it has been logged", remedy=f"report it with the request id {request_id}")
 
 
@@ -107,6 +106,10 @@ def install(app: FastAPI) -> None:
             return error_response(error.error)
         return _plain(error.status_code, str(error.detail), error.headers)
 
+    async def defect(request: Request, _: Exception) -> JSONResponse:
+        return error_response(unforeseen(request.state.request_id))
+
+    app.add_exception_handler(Exception, defect)
     app.add_exception_handler(SomaError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, starlette)

@@ -52,8 +52,9 @@ class Guard:
             exchange.status = 499
         except SomaError as error:
             await exchange.fail(error, receive)
-        except Exception as error:
-            await exchange.fail(unforeseen(error, exchange.request_id, scope["path"]), receive)
+        except Exception:  # the last resort: a defect answers with a request id, its trace goes to the log
+            log.exception("request failed", extra={"request_id": exchange.request_id, "path": scope["path"]})
+            await exchange.fail(unforeseen(exchange.request_id), receive)
         finally:
             exchange.report(self._service.engine.metrics)
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from memory_runtime.engine import UNSET, RecallRequest, Unset
-from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.coordinates import parse_coordinate
 from memory_runtime.model.duration import DURATION_PATTERN, parse_duration, parse_half_life
+from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import StoreItem, Vector
 from memory_runtime.surfaces.timestamps import parse_timestamp
 
 MOST_AT_ONCE = 10_000
-
-
-def _shallow(value: dict[str, Any]) -> dict[str, Any]:
-    canonical_json(value, field="object")
-    return value
+LARGEST = 1e300
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_shallow)]
+JsonObject = dict[str, Any]
 Coord = Annotated[str, Field(max_length=100_000, description="Numbers separated by commas.", examples=["1,2,3"])]
 Payload = Annotated[dict[str, Any], Field(description="Any JSON object.", examples=[{"text": "Ann moved to Lisbon"}])]
 TypeName = Annotated[str, Field(min_length=1, max_length=256, examples=["episodic"])]
@@ -51,13 +47,29 @@ class StoreOptions(BaseModel):
             coordinate=parse_coordinate(coord, field=f"{field}coord"),
             payload=payload,
             memory_type=memory_type,
-            timestamp=None if self.timestamp is None else parse_timestamp(self.timestamp, field=f"{field}timestamp"),
-            importance=self.importance,
+            timestamp=self._event_time(payload, f"{field}timestamp"),
+            importance=_number(payload.get("importance")) if self.importance is None else self.importance,
             vector=None if self.vector is None else as_vector(self.vector),
             features=self.features,
             pinned=self.pinned,
             ttl=None if self.ttl is None else parse_duration(self.ttl, field=f"{field}ttl"),
         )
+
+    def _event_time(self, payload: dict[str, Any], field: str) -> float | None:
+        if self.timestamp is not None:
+            return parse_timestamp(self.timestamp, field=field)
+        try:
+            return parse_timestamp(payload["timestamp"]) if "timestamp" in payload else None
+        except InvalidArgument:
+            # In a payload it is the caller's own field, which need not be a time.
+            return None
+
+
+def _number(value: Any) -> float | None:
+    """The number, where a payload's field holds a finite one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < LARGEST else None
 
 
 def as_vector(values: list[float]) -> Vector:

@@ -34,7 +34,7 @@ TypeQuery = Annotated[str | None, Query(min_length=1, max_length=256)]
 @router.post("", response_model=answers.MemoryStored)
 async def store_memory(request: Request, body: bodies.MemoryBody) -> JSONResponse:
     """Stores a memory; storing a coordinate again makes its next version. Durable when answered."""
-    key = idempotency_key(request, body.model_dump(mode="json"))
+    key = idempotency_key(request, body)
     receipt = await engine(request).store(scope(request), body.to_item(), idempotency_key=key)
     reply: answers.Json = {"coord": body.coord, "memory_type": body.memory_type, "ok": True}
     if asked_for_receipt(request):

@@ -33,7 +33,7 @@ router = APIRouter(tags=["verbs"], route_class=StrictRoute)
 
 
 async def _store_one(request: Request, item: StoreItem, body: bodies.StoreOptions, reply: answers.Json) -> JSONResponse:
-    key = idempotency_key(request, body.model_dump(mode="json"))
+    key = idempotency_key(request, body)
     receipt = await engine(request).store(scope(request), item, idempotency_key=key)
     if asked_for_receipt(request):
         reply = reply | {"receipt": receipts_of([receipt])[0]}
@@ -64,7 +64,7 @@ def derived_coordinate(payload: answers.Json) -> str:
 async def store_bulk(request: Request, body: bodies.BulkBody) -> JSONResponse:
     """Stores many memories in one transaction: all or none."""
     items = [item.to_item(field=f"items.{index}.") for index, item in enumerate(body.items)]
-    key = idempotency_key(request, body.model_dump(mode="json"))
+    key = idempotency_key(request, body)
     receipts = await engine(request).store_bulk(scope(request), items, idempotency_key=key)
     reply: answers.Json = {"stored": len(receipts)}
     if asked_for_receipt(request):
