@@ -45,7 +45,7 @@ def up(
     wanted.check()
     provider = providers.choose(profile, current=current)
     place = layout(name or profile)
-    with exclusive(place.lock):
+    with exclusive(place.lock, f"another command on the cluster {place.name!r}"):
         found = journals.load(place.state)
         if found is not None:
             _need_the_same(found, profile, provider, wanted)
@@ -99,7 +99,7 @@ def down(name: str) -> bool:
     place = layout(name)
     if not place.root.exists():
         return False
-    with exclusive(place.lock):
+    with exclusive(place.lock, f"another command on the cluster {place.name!r}"):
         teardown.remove(place)
     return True
 

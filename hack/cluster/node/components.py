@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hack.cluster.control_plane import SERVICE_CIDR, ControlPlane
-from hack.cluster.node.configuration import CONTAINERD_SOCKET, NODE_IP, NODE_NETWORK, PROVISIONER, VOLUMES, NodeFiles
+from hack.cluster.node.configuration import (
+    CONTAINERD_SOCKET,
+    KERNEL_SETTINGS,
+    NODE_IP,
+    NODE_NETWORK,
+    PROVISIONER,
+    VOLUMES,
+    NodeFiles,
+)
 from hack.cluster.pki import certificate
 from hack.cluster.plan import Component
 
@@ -56,6 +64,10 @@ class Node:
             # Shared among the node's own processes: a pod may ask for mounts that propagate.
             ("mount", "--make-rshared", "/"),
             ("mount", "-t", "proc", "proc", "/proc"),
+            *(
+                ("mount", "--bind", str(self.files.kernel_file(setting)), f"/proc/sys/{setting}")
+                for setting in KERNEL_SETTINGS
+            ),
             ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"),
             ("mount", "--bind", str(self.logs), "/var/log"),
             ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/var/lib"),

@@ -16,6 +16,16 @@ DNS_SERVICE_IP = "10.96.0.10"  # also in manifests/node.yaml
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 PAUSE_IMAGE = "soma.test/pause:1"
 PROVISIONER = "volumes.memory.somatech.dev"  # also in manifests/node.yaml
+# What a kubelet sets in the kernel when it starts. These are the whole machine's and would outlive the node, so it is
+# shown files that already say so, mounted over them in its namespace.
+KERNEL_SETTINGS = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1000000,
+    "kernel/keys/root_maxbytes": 25000000,
+}
 VOLUMES = "/var/lib/soma-volumes"
 
 
@@ -45,8 +55,14 @@ class NodeFiles:
         }
         for name, text in files.items():
             write_atomically(self.config / name, text)
+        for setting, value in KERNEL_SETTINGS.items():
+            write_atomically(self.kernel_file(setting), f"{value}\n")
         (self.config / "cni").mkdir(exist_ok=True)
         write_atomically(self.config / "cni" / "10-soma.conflist", json.dumps(self.network(), indent=2))
+
+    def kernel_file(self, setting: str) -> Path:
+        """The file that the kubelet reads instead of /proc/sys/SETTING."""
+        return self.config / setting.replace("/", ".")
 
     def kubelet(self) -> dict[str, Any]:
         """KubeletConfiguration that also suits cgroup v1 and machines without CAP_SYS_RESOURCE."""

@@ -17,6 +17,7 @@ import pytest
 from hack.cluster import Cluster, ClusterError, down, up
 from hack.cluster.kubectl import Kubectl
 from hack.cluster.lifecycle import load_image
+from hack.cluster.node.configuration import KERNEL_SETTINGS
 from hack.cluster.node.images import archive_of_program
 from hack.cluster.processes import marked
 from hack.cluster.status import statuses
@@ -39,6 +40,7 @@ def host_state() -> dict[str, set[str]]:
         "links": names("/sys/class/net"),
         "namespaces": names("/run/netns"),
         "cgroups": {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/soma-{NAME}*")},
+        "kernel": {f"{name} = {(Path('/proc/sys') / name).read_text().strip()}" for name in KERNEL_SETTINGS},
         "folders": {
             path
             for path in (

@@ -39,7 +39,7 @@ def ensure_all(recipes: Iterable[Recipe]) -> dict[str, Path]:
 def ensure(recipe: Recipe, number: int = 1, count: int = 1) -> Path:
     """Folder with the recipe's programs, built if absent. Callers that come together wait for the first one's build."""
     if not _complete(recipe):
-        with exclusive(cache_root() / "tools" / f"{recipe.name}.lock"):
+        with exclusive(cache_root() / "tools" / f"{recipe.name}.lock", f"another build of {recipe.name}"):
             if not _complete(recipe):
                 _build(recipe, number, count)
     return _home(recipe)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hack.cluster.errors import ClusterError
+from hack.cluster.tools.progress import say
 
 
 def cache_root() -> Path:
@@ -26,7 +27,7 @@ def cache_root() -> Path:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, waiting: str = "") -> Iterator[None]:
     """Holds the file lock `path` (made if absent).
 
     The kernel frees it when its holder dies, so no stale lock is left behind.
@@ -34,7 +35,12 @@ def exclusive(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Close-on-exec (Python's default) keeps children that outlive us from holding the lock.
     with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                say(f"Waiting for {waiting} …")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
