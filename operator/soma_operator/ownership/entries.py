@@ -13,6 +13,9 @@ Path = tuple[str, ...]
 """Path elements as FieldsV1 writes them: `f:spec`, `k:{"name":"runtime"}`, `v:"x"`."""
 
 _EMPTY: Mapping[str, Any] = {}
+_REPLICAS: Path = ("f:spec", "f:replicas")
+SCALED = "unknown (scale subresource)"
+"""Tried on 1.36: a write through the scale subresource takes the field from us and records nobody as its owner."""
 
 
 def entries(metadata: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -66,11 +69,12 @@ def editor_of(metadata: Mapping[str, Any], path: Path) -> str:
     """The manager that owns `path` now; for a path that was removed, whoever wrote to the object last; else
     `unknown`."""
     others = [entry for entry in entries(metadata) if not _ours(entry)]
-    # Owners of a subresource count too: `kubectl scale` writes through one.
     for entry in others:
         members = paths(entry.get("fieldsV1") or _EMPTY)
         if any(member[: len(path)] == path for member in members):
             return str(entry.get("manager", "unknown"))
+    if path == _REPLICAS:
+        return SCALED
     latest = max(
         (entry for entry in others if not entry.get("subresource")),
         key=lambda entry: str(entry.get("time", "")),

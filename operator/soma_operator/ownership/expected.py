@@ -28,7 +28,6 @@ KEYED: Mapping[str, tuple[str, ...]] = {
     f"{_CONTAINER}.ports": ("containerPort", "protocol"),
     f"{_CONTAINER}.volumeMounts": ("mountPath",),
     "spec.ports": ("port", "protocol"),
-    "imagePullSecrets": ("name",),
 }
 # Structs and maps that change as a whole (x-kubernetes-map-type: atomic).
 ATOMIC = frozenset(

@@ -44,10 +44,7 @@ class Steps:
         try:
             await self._carry_out(step)
         except ApiError as error:
-            if error.blind or error.reason is Reason.NAMESPACE_TERMINATING:
-                raise
-            metrics.RECONCILE_ERRORS.labels(error.reason.value).inc()
-            self._found.failures[step.ref] = Failure(error.reason, error.message)
+            self._found.failures[step.ref] = tellable(error)
 
     async def _carry_out(self, step: Step) -> None:
         child, facts = step.child, step.facts
@@ -167,6 +164,14 @@ class Steps:
     def tell(self, kind: str, reason: str, message: str) -> None:
         """Record an Event on the resource."""
         self._bench.recorder.record(self._parent.ref, self._parent.uid, kind, reason, message)
+
+
+def tellable(error: ApiError) -> Failure:
+    """The failure that an error is; raises it again if nothing can be concluded: no answer, or a namespace that goes."""
+    if error.blind or error.reason is Reason.NAMESPACE_TERMINATING:
+        raise error
+    metrics.RECONCILE_ERRORS.labels(error.reason.value).inc()
+    return Failure(error.reason, error.message)
 
 
 def unasked_rollout(step: Step, parent: Parent) -> bool:

@@ -19,7 +19,7 @@ from soma_operator.observe.store import Parent
 from soma_operator.plan.readiness import unsafe_to_ignore, unusable_values
 from soma_operator.plan.steps import Step, Verb, plan
 from soma_operator.plan.volume import VolumeState, VolumeVerdict, judge_volume
-from soma_operator.reconcile.carrying_out import Steps, unasked_rollout
+from soma_operator.reconcile.carrying_out import Steps, tellable, unasked_rollout
 from soma_operator.reconcile.pods import look_at_pods
 from soma_operator.reconcile.token import ensure_token, judge_token, referenced_token
 from soma_operator.reconcile.workbench import Outcome, Workbench
@@ -82,7 +82,6 @@ class _Run:
         inputs = Inputs(memory, bench.defaults)
         found.volume = await self._volume(inputs)
         token = await self._token(inputs)
-        found.token = judge_token(inputs, token)
         digest = token.content.digest if token is not None and isinstance(token.content, SecretData) else None
         found.children = children(Inputs(memory, bench.defaults, digest))
         found.stall = _volume_trouble(found.volume)
@@ -107,7 +106,11 @@ class _Run:
         facts = self._bench.store.child(ref)
         if facts is None:
             # Before a loss is declared, and for a claim that is not ours to watch, the API server is asked.
-            live = await self._bench.client.get(ref)
+            try:
+                live = await self._bench.client.get(ref)
+            except ApiError as error:
+                self._found.failures[ref] = tellable(error)
+                return VolumeVerdict(VolumeState.WAITING, inputs.claim)
             facts = facts_of(VOLUME_CLAIM, live) if live is not None else None
         existing = spec.persistence.existing_claim is not None
         if facts is not None and not existing and not facts.belongs_to(self._found.name, self._parent.uid):
@@ -120,6 +123,16 @@ class _Run:
         return judge_volume(inputs.claim, recorded, facts, accepted, existing=existing)
 
     async def _token(self, inputs: Inputs) -> Facts | None:
+        try:
+            facts = await self._token_facts(inputs)
+        except ApiError as error:
+            failure = tellable(error)
+            self._found.token = Failure(failure.reason, f"Secret {inputs.token_secret[0]}: {failure.message}")
+            return None
+        self._found.token = judge_token(inputs, facts)
+        return facts
+
+    async def _token_facts(self, inputs: Inputs) -> Facts | None:
         bench = self._bench
         if not inputs.generates_token:
             return await referenced_token(bench, inputs)
@@ -128,14 +141,8 @@ class _Run:
         if known is not None or inputs.memory.spec.suspend:
             return known
         manifest = next(child.manifest for child in children(inputs) if child.ref == ref)
-        try:
-            await self._still_there()
-            return await ensure_token(bench, inputs, manifest, served=self._before.version is not None)
-        except ApiError as error:
-            if error.blind or error.reason is Reason.NAMESPACE_TERMINATING:
-                raise
-            self._found.failures[ref] = Failure(error.reason, error.message)
-            return None
+        await self._still_there()
+        return await ensure_token(bench, inputs, manifest, served=self._before.version is not None)
 
     async def _still_there(self) -> None:
         """Before something is made anew: a watch that lags must not make us rebuild what a deletion is tearing down."""
@@ -176,7 +183,8 @@ class _Run:
         if any(child.ref in found.failures for child in found.children if _prerequisite(child)):
             return False
         if step.verb is Verb.LEAVE:
-            self._bench.slots.release(self._parent.ref) if found.serves_current else None
+            if found.serves_current or stall_of(found) is not None:
+                self._bench.slots.release(self._parent.ref)
             return True
         recorded = self._before.volume.uid if self._before.volume else None
         if found.volume.uid is not None and found.volume.uid != recorded:
@@ -202,7 +210,7 @@ class _Run:
 
     def _again(self, *, pending: bool) -> Outcome:
         found = self._found
-        if found.failures:
+        if found.failures or (found.token is not None and found.token.reason is Reason.FORBIDDEN):
             return Outcome(failed=True, result="failed")
         waits: list[float] = []
         if found.waits_for_slot:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from soma_operator.api import MemoryConditionType as Type
 from soma_operator.api import Mode, Reason, SomaMemory
-from soma_operator.catalog.kinds import NETWORK_POLICY
+from soma_operator.catalog.kinds import NETWORK_POLICY, VOLUME_CLAIM
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.plan.volume import VolumeState
 from soma_operator.status.conditions import Verdict, false, true, unknown
@@ -48,6 +48,9 @@ def _database(found: Findings, memory: SomaMemory) -> Verdict:
     if memory.spec.mode is Mode.DISTRIBUTED:
         return false(Reason.NOT_IMPLEMENTED, f"distributed mode {_NOT_YET}")
     state = found.volume.state
+    refused = [failure for ref, failure in found.told_failures() if ref.kind is VOLUME_CLAIM]
+    if refused:
+        return false(refused[0].reason, refused[0].message)
     if state is VolumeState.LOST:
         return false(Reason.DATA_LOST, f"the volume {found.volume.claim} is gone")
     if state is VolumeState.LEAVING:
@@ -75,6 +78,8 @@ def secrets(found: Findings, memory: SomaMemory) -> Verdict:
     """Whether the token is there."""
     if memory.spec.external_secret is not None:
         return false(Reason.NOT_IMPLEMENTED, f"spec.externalSecret {_NOT_YET}: create the Secret and reference it")
+    if found.token is not None and found.token.reason is Reason.FORBIDDEN:
+        return unknown(found.token.reason, found.token.message)
     if found.token is not None:
         return false(found.token.reason, found.token.message)
     name, key = Inputs(memory, Defaults("", "")).token_secret

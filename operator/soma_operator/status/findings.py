@@ -89,6 +89,11 @@ class Findings:
             and child.ref not in self.failures
         )
 
+    def told_failures(self) -> list[tuple[Ref, Failure]]:
+        """Failures in a fixed order, each with its object's name in the message."""
+        ordered = sorted(self.failures.items(), key=lambda entry: str(entry[0]))
+        return [(ref, Failure(failure.reason, f"{ref}: {failure.message}")) for ref, failure in ordered]
+
     @property
     def serves_current(self) -> bool:
         """The newest template is rolled out completely."""

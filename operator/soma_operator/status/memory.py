@@ -5,7 +5,7 @@ from __future__ import annotations
 from soma_operator.api import Condition, ConditionStatus, Reason, SomaMemoryStatus
 from soma_operator.api import MemoryConditionType as Type
 from soma_operator.api.status import DriftAction, ObjectCounts, ServiceEndpoints, VersionStatus, VolumeStatus
-from soma_operator.catalog.kinds import SERVICE
+from soma_operator.catalog.kinds import AUTOSCALER, DISRUPTION_BUDGET, SERVICE
 from soma_operator.catalog.names import SETTINGS_HASH
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.desired.runtime_settings import GRPC_PORT, HTTP_PORT
@@ -16,6 +16,8 @@ from soma_operator.status.features import features, undetermined
 from soma_operator.status.findings import PERMANENT, Failure, Findings
 from soma_operator.status.history import history
 from soma_operator.status.preflight import preflight
+
+_DISPENSABLE = frozenset({AUTOSCALER, DISRUPTION_BUDGET})
 
 
 def memory_status(found: Findings, before: SomaMemoryStatus, now: str) -> SomaMemoryStatus:
@@ -78,10 +80,9 @@ def stall_of(found: Findings) -> Failure | None:
     """What only a person can mend; None while things get on by themselves."""
     if found.stall is not None:
         return found.stall
-    for child in found.children:
-        failure = found.failures.get(child.ref)
-        if failure is not None and failure.reason in PERMANENT:
-            return Failure(failure.reason, f"{child.ref}: {failure.message}")
+    for _, failure in found.told_failures():
+        if failure.reason in PERMANENT:
+            return failure
     rollout = found.rollout
     if rollout is not None and rollout.deadline_exceeded and not rollout.complete:
         detail = f" ({found.pods.message})" if found.pods else ""
@@ -101,8 +102,6 @@ def _ready(found: Findings, stalled: Failure | None, runtime: Verdict, *, suspen
         return false(Reason.SUSPENDED, "suspended before the current generation was rolled out")
     if blocking is not None:
         return false(blocking.reason, blocking.message)
-    if found.waits_for_slot:
-        return false(Reason.WAITING_FOR_SLOT, "waits for its turn: the operator rolls out only a few resources at once")
     return false(runtime.reason, runtime.message)
 
 
@@ -111,10 +110,10 @@ def _blocking(found: Findings) -> Failure | None:
         return found.token
     if found.volume.state is VolumeState.WAITING:
         return Failure(Reason.VOLUME_PENDING, f"PersistentVolumeClaim {found.volume.claim} does not exist: create it")
-    for child in found.children:
-        failure = found.failures.get(child.ref)
-        if failure is not None:
-            return Failure(failure.reason, f"{child.ref}: {failure.message}")
+    # Without a PodDisruptionBudget it serves as well; Synced tells of that.
+    failed = [text for ref, text in found.told_failures() if ref.kind not in _DISPENSABLE]
+    if failed:
+        return failed[0]
     missing = [child.ref for child in found.children if child.ref.kind is SERVICE and child.ref not in found.facts]
     return Failure(Reason.PROGRESSING, f"{missing[0]} is not there yet") if missing else None
 
@@ -128,6 +127,8 @@ def _runtime(found: Findings) -> Verdict:
         return false(Reason.PROGRESSING, "the Deployment is not there yet")
     if found.serves_current:
         return true(Reason.ROLLOUT_COMPLETE, "all pods run the newest template and are available")
+    if found.waits_for_slot and rollout.complete:
+        return true(Reason.WAITING_FOR_SLOT, "the pods are available; an update by the operator waits for its turn")
     if child is None:
         complete = true(Reason.ROLLOUT_COMPLETE, "what was rolled out before keeps running")
         return complete if rollout.complete else false(Reason.PODS_NOT_READY, "the pods are not available")
@@ -150,10 +151,8 @@ def _available(found: Findings) -> Verdict:
 def _synced(found: Findings, stalled: Failure | None, *, suspended: bool) -> Verdict:
     if found.stall is not None and stalled is not None:
         return false(stalled.reason, stalled.message)
-    for child in found.children:
-        if child.ref in found.failures:
-            failure = found.failures[child.ref]
-            return false(failure.reason, f"{child.ref}: {failure.message}")
+    for _, failure in found.told_failures():
+        return false(failure.reason, failure.message)
     if found.open_drift is DriftAction.BACKING_OFF:
         return false(
             Reason.DRIFT_BACKING_OFF,
@@ -161,6 +160,10 @@ def _synced(found: Findings, stalled: Failure | None, *, suspended: bool) -> Ver
         )
     if found.open_drift is DriftAction.REPORTED:
         return false(Reason.DRIFT_DETECTED, "an object was edited and driftPolicy is Warn: see status.drift")
+    if found.waits_for_slot:
+        return false(
+            Reason.WAITING_FOR_SLOT, "an update by the operator waits for its turn: only a few roll out at once"
+        )
     if all(found.in_sync(child) for child in found.children):
         return true(Reason.ALL_APPLIED, "all objects are as they should be")
     if suspended:

@@ -20,7 +20,7 @@ from soma_operator.api import (
 )
 from soma_operator.api.errors import Problem
 from soma_operator.api.status import DriftAction, PreflightPoint
-from soma_operator.catalog.kinds import CONFIG_MAP, DEPLOYMENT, NETWORK_POLICY, VOLUME_CLAIM
+from soma_operator.catalog.kinds import CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, NETWORK_POLICY, VOLUME_CLAIM
 from soma_operator.desired.children import children
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.observe.facts import Facts, Rollout, Volume
@@ -141,6 +141,26 @@ def test_times_change_only_with_the_status_of_a_condition() -> None:
     third = memory_status(findings(), first, LATER)
     times = {condition.type: condition.last_transition_time for condition in third.conditions}
     assert (times["Ready"], times["Suspended"]) == (LATER, NOW)
+
+
+def test_an_update_by_the_operator_that_waits_leaves_it_ready() -> None:
+    found = findings()
+    child = found.deployment
+    assert child is not None
+    found.facts = {**found.facts, child.ref: replace(found.facts[child.ref], desired_hash="of the former operator")}
+    found.waits_for_slot = True
+    conditions = told(found)
+    assert conditions["Ready"] == ("True", "Serving")
+    assert conditions["Synced"] == ("False", "WaitingForSlot")
+    assert "Reconciling" not in conditions
+
+
+def test_a_missing_disruption_budget_does_not_keep_it_from_serving() -> None:
+    found = findings()
+    budget = next(child.ref for child in found.children if child.ref.kind is DISRUPTION_BUDGET)
+    found.failures[budget] = Failure(Reason.FORBIDDEN, "no")
+    assert told(found)["Ready"] == ("True", "Serving")
+    assert told(found)["Synced"] == ("False", "Forbidden")
 
 
 def test_a_lost_volume_keeps_its_record() -> None:

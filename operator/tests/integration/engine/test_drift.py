@@ -30,10 +30,10 @@ def test_an_edit_is_corrected_and_reported_with_path_and_editor(serving: Memory)
     assert serving.condition("Synced") == ("True", "AllApplied")
 
 
-def test_scaling_by_hand_names_who_scaled(serving: Memory) -> None:
-    serving.kubectl("scale", "deployment/store", "--replicas=0")
+def test_scaling_by_hand_is_put_back_and_told(serving: Memory) -> None:
+    serving.kubectl("scale", "deployment/store", "--replicas=2")
     item = until("the drift", lambda: items(serving).get(("Deployment/store", ".spec.replicas")))
-    assert item["manager"] == "kubectl"
+    assert item["manager"] == "unknown (scale subresource)", "the API server records nobody"
     assert serving.kubectl.get("deployment", "store")["spec"]["replicas"] == 1
 
 
