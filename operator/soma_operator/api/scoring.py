@@ -12,7 +12,8 @@ from soma_operator.api.values import DurationOrNone, MemoryType, ShortText
 
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][-A-Za-z0-9_]*$", max_length=63)]
 Weight = Annotated[float, Field(ge=0, le=1)]
-Exponent = Annotated[float, Field(ge=0, le=10)]
+Exponent = Annotated[float, Field(ge=0, le=8)]
+PositiveExponent = Annotated[float, Field(ge=0.01, le=8)]
 
 
 class EmbeddingProvider(StrEnum):
@@ -50,7 +51,7 @@ class Embedding(ApiModel):
     revision: ShortText | None = None
     """Pinned revision of the model; vectors of different revisions are never compared with each other."""
 
-    dimension: Annotated[int, Field(ge=1, le=65536)] = 384
+    dimension: Annotated[int, Field(ge=1, le=4096)] = 384
     """Length of every vector. Immutable, because stored vectors cannot change theirs: to change it, create another
     SomaMemory and import into it."""
 
@@ -61,8 +62,8 @@ class Hybrid(ApiModel):
     by_default: bool = False
     """Whether a recall that does not ask for it also looks for the query's words."""
 
-    boost: Annotated[float, Field(ge=0, le=100)] = 2.0
-    """Factor for memories that contain the words."""
+    boost: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """Factor for memories that contain the words; 1 gives them no advantage."""
 
 
 class Scoring(ApiModel):
@@ -85,8 +86,8 @@ class Scoring(ApiModel):
     importance_exponent: Exponent = 1.0
     """How strongly importance counts (alpha in the formula): 0 ignores it, 1 is proportional."""
 
-    similarity_exponent: Exponent = 1.0
-    """How strongly similarity counts (beta in the formula): above 1 sharpens differences, 0 ignores it."""
+    similarity_exponent: PositiveExponent = 1.0
+    """How strongly similarity counts (beta in the formula): above 1 sharpens differences, below 1 flattens them; at least 0.01."""
 
     feature_weights: Annotated[dict[FeatureName, Weight], Field(max_length=16)] = Field(default_factory=dict)
     """Exponent of each feature that clients store with a memory (0 to 1 each). Their sum is at most 1, so that no set

@@ -91,7 +91,7 @@ class ApiWorkload(Workload):
     max_request_body_megabytes: Annotated[int, Field(ge=1, le=1024)] = 5
     """Largest request body; a larger one is answered with 413."""
 
-    max_top_k: Annotated[int, Field(ge=1, le=100000)] = Field(default=1000, alias="maxTopK")
+    max_top_k: Annotated[int, Field(ge=1, le=10000)] = Field(default=1000, alias="maxTopK")
     """Most memories one recall may ask for."""
 
 
