@@ -38,6 +38,7 @@ class NodeFiles:
     config: Path
     runc: Path
     snapshotter: str
+    cni_plugins: Path
 
     @property
     def node(self) -> str:
@@ -185,7 +186,7 @@ sandbox = "{PAUSE_IMAGE}"
 restrict_oom_score_adj = true # lowering it needs CAP_SYS_RESOURCE
 
 [plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["/usr/lib/cni"]
+bin_dirs = ["{self.cni_plugins}"]
 conf_dir = "{self.config / "cni"}"
 
 [plugins."io.containerd.cri.v1.runtime".containerd]

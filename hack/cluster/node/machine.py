@@ -13,7 +13,7 @@ from hack.cluster.tools.store import need_free_space
 
 _DEBIAN = ("containernetworking-plugins", "iproute2", "iptables", "mount", "util-linux")
 _HIDDEN = ("/run", "/var/run", "/var/lib", "/var/log", "/proc", "/sys")  # a node mounts its own over these
-_CNI = (Path("/usr/lib/cni/ptp"), Path("/usr/lib/cni/host-local"))
+_CNI = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 _OTHERWISE = "the profile 'api' works without it (--profile api)"
 
 # Each line: a shell command in fresh namespaces, and what its failure means. They run in this order, in one shell.
@@ -51,11 +51,19 @@ def need(cache: Path) -> None:
             )
     need_free_space(cache, 3.0, "a node")
     debian.require(_DEBIAN, "the node")
-    for path in _CNI:
-        if not path.exists():
-            raise ClusterError(f"{path} is absent: reinstall Debian's containernetworking-plugins")
+    cni_plugins()
     _need_namespaces()
     cgroup_folders("probe")
+
+
+def cni_plugins() -> Path:
+    """The folder with the CNI plugins that a node uses. ClusterError where one is missing."""
+    for folder in _CNI:
+        if all((folder / plugin).exists() for plugin in ("host-local", "loopback", "portmap", "ptp")):
+            return folder
+    raise ClusterError(
+        "the CNI plugins ptp, host-local, portmap and loopback are absent: install Debian's containernetworking-plugins"
+    )
 
 
 def _need_namespaces() -> None:

@@ -47,7 +47,9 @@ def start(place: Layout, journal: Journal) -> None:
         _ETCD_PEER_PORT,
         address=NODE_IP,
     )
-    files = NodeFiles(place.name, place.pki, place.config, programs["runc"], machine.snapshotter(place.data))
+    files = NodeFiles(
+        place.name, place.pki, place.config, programs["runc"], machine.snapshotter(place.data), machine.cni_plugins()
+    )
     node = Node(plane, files, place.logs)
     native.write_credentials(place, plane, journal.ports["api"], node.certificates())
     files.write()

@@ -59,7 +59,7 @@ def test_what_the_kernel_refuses_is_named(
     monkeypatch.setenv("SOMA_CLUSTER_PROVIDER", "native")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(machine.debian, "require", lambda *_: None)
-    monkeypatch.setattr(machine, "_CNI", ())
+    monkeypatch.setattr(machine, "cni_plugins", lambda: Path("/cni"))
     monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], status))
     told = _told(capsys, "up", "--profile", "node")
     assert "this machine cannot run a node" in told

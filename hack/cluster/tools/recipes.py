@@ -76,7 +76,7 @@ _KUBERNETES_PROGRAMS = (
 )
 
 RECIPES: tuple[Recipe, ...] = (
-    Recipe("groundwork", "1", ("./pki", "./supervise", "./pause"), 10, module="groundwork"),
+    Recipe("groundwork", "1", ("./pki", "./supervise", "./pause"), 30, module="groundwork"),
     Recipe(
         "kubernetes",
         KUBERNETES_VERSION,
