@@ -104,8 +104,13 @@ async def serve(settings: SMFSettings) -> None:
     try:
         await grpc_server.start()
         http_task = asyncio.create_task(http_server.serve(sockets=[listener]), name="http")
-        await _run(service, grpc_server, http_task, stop, listener.getsockname()[1])
-        await _drain(service, grpc_server, http_server, http_task)
+        try:
+            await _run(service, grpc_server, http_task, stop, listener.getsockname()[1])
+            await _drain(service, grpc_server)
+        finally:
+            http_server.should_exit = True
+            grace = service.settings.drain_seconds if service.phase is Phase.DRAINING else 0.0
+            await asyncio.gather(grpc_server.stop(grace), http_task, return_exceptions=True)
     finally:
         listener.close()
         await service.engine.close()
@@ -134,13 +139,9 @@ async def _run(
         http_task.result()
 
 
-async def _drain(
-    service: Service, grpc_server: GrpcServer, http_server: _HttpServer, http_task: asyncio.Task[None]
-) -> None:
+async def _drain(service: Service, grpc_server: GrpcServer) -> None:
     drain = service.settings.drain_seconds
     log.info("draining", extra={"seconds": drain, "in_flight": service.admission.in_flight})
     service.phase = Phase.DRAINING
     await grpc_server.refresh_health()
     await asyncio.sleep(min(ENDPOINTS_SETTLE_SECONDS, drain / 4))
-    http_server.should_exit = True
-    await asyncio.gather(grpc_server.stop(drain), http_task, return_exceptions=True)

@@ -93,9 +93,8 @@ def start(folder: Path, arguments: list[str], settings: dict[str, str]) -> Serve
         found = [line for line in server.log_lines() if "http_port" in line]
         if found:
             token_file = data_dir / "api-token"
-            token = settings.get("SOMA_API_TOKEN") or (
-                token_file.read_text().strip() if token_file.exists() else "none"
-            )
+            kept = token_file.read_text().strip() if token_file.exists() else "none"
+            token = settings.get("SOMA_API_TOKEN") or kept
             return dataclasses.replace(
                 server, http_port=found[0]["http_port"], grpc_port=found[0]["grpc_port"], token=token
             )

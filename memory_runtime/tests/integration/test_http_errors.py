@@ -55,7 +55,7 @@ def test_unknown_route_and_method_have_the_body_too(http):
     assert "POST" in wrong.headers["Allow"]
 
 
-@pytest.mark.parametrize("coord", ["", "1,x", "nan", "1,inf", "1,,2", "١,٢;"])
+@pytest.mark.parametrize("coord", ["", "1,x", "nan", "1,inf", "1,,2", "1;2"])
 def test_malformed_coordinate_is_400_and_names_the_field(http, coord):
     assert_error(http.post("/store", json={"coord": coord, "payload": {}}), 400, "INVALID_ARGUMENT", "coord")
 
@@ -140,7 +140,7 @@ def test_deep_json_is_refused_before_it_overflows_a_stack(http, depth):
 def test_text_that_utf8_cannot_carry_is_refused_and_any_other_text_round_trips(http):
     assert raw(http, b'{"coord": "1", "payload": {"text": "\\ud800"}}').status_code == 400
     assert http.post("/recall", content=b'{"query": "\\udfff"}').status_code in {400, 422}
-    text = "日本語 \U0001f9e0 \u0000 ‮ é"
+    text = "日本語 \U0001f9e0 \u0000 \u202e \u00e9"
     assert http.post("/store", json={"coord": "1", "payload": {"text": text}}).status_code == 200
     assert http.get("/memories/1").json()["memory"]["payload"] == {"text": text}
 
