@@ -39,13 +39,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """A text, its unit vector, and when and of whom it is asked; `only` are the ids that its filters allow."""
+    """A text, its unit vector, when and of whom it is asked; `only` are the ids that its filters allow.
+
+    `deadline` is on the monotonic clock.
+    """
 
     scope: Scope
     request: RecallRequest
     text: str
     vector: Vector
     now: float
+    deadline: float
     boost: float
     partition: Partition
     types: list[int] | None
@@ -126,6 +130,7 @@ class HybridRecaller:
                     as_of=request.as_of,
                     half_life=half_life,
                     only=question.only,
+                    deadline=question.deadline,
                 )
         similarities = {row.id: row.similarity for rows in reversed(found) for row in rows}
         timeless = [row.similarity for row in found[0]] if found else []

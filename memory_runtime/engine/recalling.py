@@ -124,6 +124,7 @@ class Recaller:
             text=query.request.query or "",
             vector=query.vector,
             now=query.now,
+            deadline=query.deadline,
             boost=self._settings.hybrid_boost,
             partition=partition,
             types=types,

@@ -23,9 +23,7 @@ _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 _COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBERS = {word: n for n, word in enumerate(_COUNTS)}
 _NUMBERS |= {"a": 1, "an": 1, "couple": 2, "few": 3}
-_MONTH = (
-    "(?P<month>" + "|".join(f"{name[:3]}(?:{name[3:]})?" if name != "may" else name for name in _MONTHS) + r")\b\.?"
-)
+_MONTH = r"(?P<month>" + "|".join((*_MONTHS, "sept", *(name[:3] for name in _MONTHS))) + r")\b\.?"
 _DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>(?:19|20)\d\d)"
 _UNIT = r"(?P<unit>day|week|month|year)s?"
@@ -68,7 +66,7 @@ def time_windows(question: str, at: float) -> tuple[TimeWindow, ...]:
         try:
             spans = tuple(_spans({k: v.lower() for k, v in found.groupdict().items() if v}, now))
         except (ValueError, OverflowError):
-            continue  # the 31st of April, or a year before the calendar: no date after all
+            continue  # the 31st of April may still be read as April
         if spans:
             return tuple(TimeWindow(start.timestamp(), end.timestamp()) for start, end in spans)
     return ()
