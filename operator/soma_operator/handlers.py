@@ -38,6 +38,7 @@ def registry_for(process: OperatorProcess) -> kopf.OperatorRegistry:
         try:
             await process.open()
         except NoClusterError as error:
+            process.failure = error
             raise kopf.PermanentError(str(error)) from None
         await process.start()
 
@@ -80,9 +81,14 @@ def configure(settings: kopf.OperatorSettings) -> None:
 
 
 def run(process: OperatorProcess) -> None:
-    """Run until SIGTERM or SIGINT."""
-    asyncio.run(
-        kopf.operator(
-            registry=registry_for(process), settings=kopf.OperatorSettings(), clusterwide=True, standalone=True
-        )
+    """Run until SIGTERM or SIGINT; raises NoClusterError when there is no cluster to run against."""
+    operator = kopf.operator(
+        registry=registry_for(process), settings=kopf.OperatorSettings(), clusterwide=True, standalone=True
     )
+    try:
+        asyncio.run(operator)
+    except Exception:
+        # kopf says only that a handler failed; what failed is what people need to read.
+        if process.failure is not None:
+            raise process.failure from None
+        raise

@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(settings: OperatorSettings) -> int:
     # Imported late: --help and bad settings must not pay for kopf.
     from soma_operator import handlers
+    from soma_operator.cluster.connection import source
     from soma_operator.process import OperatorProcess
     from soma_operator.telemetry.logs import configure
 
@@ -60,6 +61,7 @@ def _run(settings: OperatorSettings) -> int:
         "starting", extra={"version": version(), "identity": settings.identity, "runtime_image": settings.runtime_image}
     )
     try:
+        source()
         handlers.run(OperatorProcess(settings, f"soma-operator/{version()}"))
     except KeyboardInterrupt:
         return 0

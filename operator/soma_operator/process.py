@@ -50,6 +50,8 @@ class OperatorProcess:
         self._runners: list[web.AppRunner] = []
         self._beat = time.monotonic()
         self._configuration: Configuration | None = None
+        self.failure: Exception | None = None
+        """Why it could not be opened."""
 
     async def open(self) -> None:
         """Find the cluster and build the parts; raises NoClusterError."""
@@ -78,6 +80,8 @@ class OperatorProcess:
 
     async def stop(self) -> None:
         """Stop the work, let go of the Lease, close the connections."""
+        if self._configuration is None:
+            return
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -15,24 +15,26 @@ class NoClusterError(RuntimeError):
     """No way to a cluster was found; the text says what was looked for."""
 
 
-def _kubeconfig(named: str | None) -> str:
+def source() -> Path | None:
+    """The kubeconfig to use, or None in a pod; raises NoClusterError where there is neither."""
+    named = os.environ.get("KUBECONFIG")
+    if named is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return None
     path = Path(named or "~/.kube/config").expanduser()
     if not path.is_file():
         raise NoClusterError(f"no cluster: {path} does not exist; set KUBECONFIG or run in a pod")
-    return str(path)
+    return path
 
 
 async def configuration() -> Configuration:
-    """KUBECONFIG if it is set, else the pod's ServiceAccount, else ~/.kube/config. Tokens are re-read as they
-    rotate."""
+            await config.load_kube_config(str(path), client_configuration=found)  # type: ignore[no-untyped-call]
     found = Configuration()
-    named = os.environ.get("KUBECONFIG")
+    path = source()
     try:
-        if named is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        if path is None:
             config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
         else:
-            path = _kubeconfig(named)
-            await config.load_kube_config(config_file=path, client_configuration=found)  # type: ignore[no-untyped-call]
+            await config.load_kube_config(config_file=str(path), client_configuration=found)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise NoClusterError(f"no cluster: {error}; set KUBECONFIG or run in a pod") from None
     # One connection a worker is plenty, and a burst of creations must not open a hundred.

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from soma_operator.api import Problem, SomaMemorySpec
+from soma_operator.api import SomaMemorySpec
 from soma_operator.api.scoring import Scoring, ScoringPreset
 
 HTTP_PORT = 9595
@@ -23,9 +23,6 @@ _UNITS = {
     for base, suffixes in ((1000, ("k", "M", "G", "T", "P", "E")), (1024, ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")))
     for power, suffix in enumerate(suffixes, start=1)
 }
-_MAX_DIMENSION = 4096
-_MAX_TOP_K = 10_000
-_MAX_EXPONENT = 8.0
 
 
 def runtime_settings(spec: SomaMemorySpec) -> dict[str, Any]:
@@ -62,27 +59,6 @@ def settings_text(spec: SomaMemorySpec) -> str:
 def drain_seconds(spec: SomaMemorySpec) -> int:
     """Time to finish requests: well within the grace period, so that the index is still saved before the kill."""
     return min(20, spec.pod_template.termination_grace_period_seconds // 2)
-
-
-def beyond_runtime(spec: SomaMemorySpec) -> list[Problem]:
-    """Values that the resource's schema admits and this runtime would refuse to start with."""
-    scoring = spec.scoring
-    bounds: list[tuple[str, float, float]] = [
-        ("spec.scoring.embedding.dimension", scoring.embedding.dimension, _MAX_DIMENSION),
-        ("spec.api.maxTopK", spec.api.max_top_k, _MAX_TOP_K),
-        ("spec.scoring.importanceExponent", scoring.importance_exponent, _MAX_EXPONENT),
-        ("spec.scoring.similarityExponent", scoring.similarity_exponent, _MAX_EXPONENT),
-    ]
-    found = [
-        Problem(field, f"this version of the runtime takes at most {limit:g}", "lower it")
-        for field, value, limit in bounds
-        if value > limit
-    ]
-    if scoring.similarity_exponent == 0:
-        found.append(
-            Problem("spec.scoring.similarityExponent", "this version of the runtime takes more than 0", "raise it")
-        )
-    return found
 
 
 def _scoring(scoring: Scoring) -> dict[str, Any]:

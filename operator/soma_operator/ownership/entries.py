@@ -15,7 +15,7 @@ Path = tuple[str, ...]
 _EMPTY: Mapping[str, Any] = {}
 _REPLICAS: Path = ("f:spec", "f:replicas")
 SCALED = "unknown (scale subresource)"
-"""Tried on 1.36: a write through the scale subresource takes the field from us and records nobody as its owner."""
+"""Tried on 1.36: scaling to 0 through the subresource takes the field from us, and records nobody as its owner."""
 
 
 def entries(metadata: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

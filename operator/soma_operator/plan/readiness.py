@@ -4,7 +4,6 @@ told by conditions."""
 from __future__ import annotations
 
 from soma_operator.api import Mode, Problem, SomaMemorySpec
-from soma_operator.desired.runtime_settings import beyond_runtime
 
 
 def unsafe_to_ignore(spec: SomaMemorySpec) -> list[Problem]:
@@ -38,8 +37,3 @@ def unsafe_to_ignore(spec: SomaMemorySpec) -> list[Problem]:
         ),
     ]
     return [Problem(field, reason, remedy) for field, asked, reason, remedy in wanted if asked]
-
-
-def unusable_values(spec: SomaMemorySpec) -> list[Problem]:
-    """Values that the runtime would refuse to start with."""
-    return beyond_runtime(spec)

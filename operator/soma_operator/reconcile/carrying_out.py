@@ -167,7 +167,7 @@ class Steps:
 
 
 def tellable(error: ApiError) -> Failure:
-    """The failure that an error is; raises it again if nothing can be concluded: no answer, or a namespace that goes."""
+    """The failure that an error is; raised again if nothing can be concluded: no answer, or a namespace that goes."""
     if error.blind or error.reason is Reason.NAMESPACE_TERMINATING:
         raise error
     metrics.RECONCILE_ERRORS.labels(error.reason.value).inc()

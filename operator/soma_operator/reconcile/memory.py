@@ -16,7 +16,7 @@ from soma_operator.desired.images import resolve
 from soma_operator.desired.inputs import Inputs
 from soma_operator.observe.facts import Facts, SecretData, Volume, facts_of
 from soma_operator.observe.store import Parent
-from soma_operator.plan.readiness import unsafe_to_ignore, unusable_values
+from soma_operator.plan.readiness import unsafe_to_ignore
 from soma_operator.plan.steps import Step, Verb, plan
 from soma_operator.plan.volume import VolumeState, VolumeVerdict, judge_volume
 from soma_operator.reconcile.carrying_out import Steps, tellable, unasked_rollout
@@ -69,10 +69,8 @@ class _Run:
         image = resolve(memory.spec, self._bench.defaults)
         found.image, found.version = image.reference, image.version
         problems = unsafe_to_ignore(memory.spec)
-        invalid = unusable_values(memory.spec)
-        if problems or invalid:
-            reason = Reason.INVALID_SPEC if invalid else Reason.NOT_IMPLEMENTED
-            found.stall = Failure(reason, str(SpecError(invalid or problems)))
+        if problems:
+            found.stall = Failure(Reason.NOT_IMPLEMENTED, str(SpecError(problems)))
             return await self._finish()
         await self._work(memory)
         return await self._finish()
@@ -113,13 +111,17 @@ class _Run:
                 return VolumeVerdict(VolumeState.WAITING, inputs.claim)
             facts = facts_of(VOLUME_CLAIM, live) if live is not None else None
         existing = spec.persistence.existing_claim is not None
-        if facts is not None and not existing and not facts.belongs_to(self._found.name, self._parent.uid):
+        ours = facts is not None and (facts.adopt == inputs.name or facts.belongs_to(inputs.name, self._parent.uid))
+        if not existing and not ours:
             # Somebody else's claim of that name: the plan answers it as a conflict.
             facts = None
         recorded = self._before.volume.uid if self._before.volume else None
         accepted = self._parent.annotations.get(ACCEPT_DATA_LOSS)
         if facts is not None and isinstance(facts.content, Volume):
             self._found.volume_phase = facts.content.phase
+        if facts is not None and facts.adopt == inputs.name:
+            # Whoever restored the claim says with the annotation that it is the right one.
+            accepted = recorded
         return judge_volume(inputs.claim, recorded, facts, accepted, existing=existing)
 
     async def _token(self, inputs: Inputs) -> Facts | None:

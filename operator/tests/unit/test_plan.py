@@ -14,7 +14,7 @@ from soma_operator.desired.children import Child, children
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.observe.facts import Facts, Volume
 from soma_operator.plan.drift import Corrections
-from soma_operator.plan.readiness import unsafe_to_ignore, unusable_values
+from soma_operator.plan.readiness import unsafe_to_ignore
 from soma_operator.plan.steps import Step, Verb, Verdict, plan
 from soma_operator.plan.volume import VolumeState, judge_volume
 
@@ -182,4 +182,3 @@ def test_what_is_unsafe_to_ignore_names_its_field() -> None:
     spec = SomaMemorySpec.model_validate({"encryption": {"keySecretRef": {"name": "a", "key": "b"}}})
     assert [problem.field for problem in unsafe_to_ignore(spec)] == ["spec.encryption"]
     assert unsafe_to_ignore(SomaMemorySpec()) == []
-    assert unusable_values(SomaMemorySpec()) == []

@@ -81,7 +81,7 @@ def namespace(kubectl: Kubectl) -> Iterator[Kubectl]:
     name = f"engine-{uuid.uuid4().hex[:8]}"
     kubectl("create", "namespace", name)
     yield kubectl.within(name)
-    kubectl("delete", "namespace", name, "--wait=false")
+    kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Starts operators, and looks at what they do. The controllers are real; pods are made ready by hand, as there is no node."""
+"""Starts operators, and looks at what they do. The controllers are real; pods are made ready by hand, as there is no
+node."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ class Operator:
         return "leading" in self.probe("/readyz")[1]
 
     def writes(self) -> dict[str, float]:
-        """Requests that may change something, by verb and kind. The Lease is not among them: it has a client of its own."""
+        """Requests that may change something, by verb and kind. The Lease is not among them: it has a client of its
+        own."""
         found: dict[str, float] = {}
         for line in self._get(self.metrics_port, "/metrics")[1].splitlines():
             if line.startswith("soma_operator_api_requests_total{"):
@@ -172,7 +174,7 @@ class Memory:
 
     def make_pods_ready(self) -> None:
         """What a kubelet would do; the controllers draw their conclusions."""
-        pods = until("pods", lambda: self._newest_pods(), 20)
+        pods = until("pods", self._newest_pods, 20)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         image = "docker.io/library/soma-memory-runtime@sha256:" + "a" * 64
         container = {

@@ -51,6 +51,40 @@ def test_a_killed_leader_is_replaced_and_a_restart_writes_nothing(
     third.stop()
 
 
+def test_an_upgrade_of_the_operator_restarts_a_few_at_a_time(new_operator: NewOperator, namespace: Kubectl) -> None:
+    former = new_operator().ready()
+    memories = [Memory(namespace, f"store-{letter}").create() for letter in "abc"]
+    for memory in memories:
+        memory.serve()
+    assert former.stop() == 0
+
+    image = "docker.io/library/soma-memory-runtime:newer"
+    upgraded = new_operator(RUNTIME_IMAGE=image, ROLLOUT_SLOTS="1", ROLLOUT_DELAY_SECONDS="0").ready()
+
+    def rolled() -> set[str]:
+        deployments = namespace.get("deployments")["items"]
+        return {
+            d["metadata"]["name"]
+            for d in deployments
+            if d["spec"]["template"]["spec"]["containers"][0]["image"] == image
+        }
+
+    (first,) = until("a first rollout", rolled, 20)
+    time.sleep(2)
+    assert rolled() == {first}, "the others wait until it serves"
+    waiting = [memory for memory in memories if memory.name != first]
+    for memory in waiting:
+        assert memory.condition("Ready") == ("True", "Serving")
+        assert memory.condition("Synced") == ("False", "WaitingForSlot")
+    for done in range(1, 4):
+        until("one more rollout", lambda done=done: len(rolled()) >= done, 30)
+        for memory in memories:
+            if memory.name in rolled():
+                memory.serve()
+    assert {memory.status["version"]["current"] for memory in memories} == {"newer"}
+    upgraded.stop()
+
+
 def test_missing_rights_for_one_kind_are_told_and_the_rest_goes_on(
     new_operator: NewOperator, namespace: Kubectl, kubectl: Kubectl, tmp_path: Path
 ) -> None:
@@ -106,12 +140,11 @@ def test_bad_settings_are_one_clear_line(operator_kubeconfig: Path) -> None:
 
 
 def test_no_cluster_is_one_clear_line(tmp_path: Path) -> None:
-    operator = Operator(tmp_path / "absent", tmp_path / "log").start()
+    operator = Operator(tmp_path / "absent", tmp_path / "log", {"LOG_LEVEL": "WARNING"}).start()
     assert operator.process is not None
     assert operator.process.wait(20) == 1
-    last = json.loads(operator.log.read_text().splitlines()[-1])
-    assert "absent does not exist; set KUBECONFIG or run in a pod" in last["message"]
-    assert "Traceback" not in operator.log.read_text()
+    (line,) = operator.log.read_text().splitlines()
+    assert "absent does not exist; set KUBECONFIG or run in a pod" in json.loads(line)["message"]
 
 
 def test_an_api_server_that_goes_away_is_waited_for(

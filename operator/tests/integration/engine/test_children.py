@@ -1,4 +1,5 @@
-"""Children are kept: what is deleted comes back, what is somebody else's is not touched, and memories are never lost silently."""
+"""Children are kept: what is deleted comes back, what is somebody else's is not touched, and memories are never lost
+silently."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from soma_operator.ownership.entries import own_digest
 from tests.integration.engine.harness import CHILDREN, Memory, Operator, everything, token_value, until
 
 
-@pytest.mark.parametrize(("kind", "name"), CHILDREN, ids=lambda value: str(value))
+@pytest.mark.parametrize(("kind", "name"), CHILDREN, ids=str)
 def test_a_deleted_child_is_back_within_two_seconds(
     serving: Memory, kind: str, name: str, record_property: pytest.RecordProperty
 ) -> None:
@@ -115,6 +116,26 @@ def test_a_volume_that_was_replaced_by_another_is_a_loss_too(serving: Memory) ->
     serving.kubectl("create", "-f", "-", stdin=json.dumps({**body, "status": {}}))
     serving.patch({"spec": {"suspend": False}})
     serving.wait("Stalled", "True", "DataLost")
+
+
+def test_a_volume_that_was_restored_is_taken_when_a_person_says_so(serving: Memory) -> None:
+    lost = serving.status["volume"]["uid"]
+    serving.kubectl("delete", "pvc", "store-data")
+    serving.wait("Stalled", "True", "DataLost")
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "store-data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}},
+    }
+    serving.kubectl("create", "-f", "-", stdin=json.dumps(claim))
+    serving.annotate(reconcile_at="restored")
+    until("looked again", lambda: serving.status.get("lastHandledReconcileAt") == "restored")
+    assert serving.condition("Stalled") == ("True", "DataLost"), "a claim of that name may be anybody's"
+    serving.kubectl("annotate", "pvc", "store-data", "memory.somatech.dev/adopt=store")
+    serving.annotate(reconcile_at="adopted")
+    until("no longer stalled", lambda: "Stalled" not in serving.conditions())
+    assert serving.status["volume"]["uid"] not in ("", lost)
 
 
 def test_a_stranger_with_our_childs_name_is_not_touched_but_by_consent(memory: Memory) -> None:

@@ -41,7 +41,7 @@ def test_delete_removes_the_volume_too(memory: Memory) -> None:
 def test_foreground_deletion_ends_too(memory: Memory) -> None:
     memory.create().serve()
     memory.kubectl("delete", "somamemory", "store", "--cascade=foreground", "--timeout=45s")
-    assert gone(memory.kubectl, "deployment,service")
+    until("children gone", lambda: gone(memory.kubectl, "deployment,service"), 45, every=0.5)
 
 
 def test_a_changed_deletion_policy_is_followed(serving: Memory) -> None:

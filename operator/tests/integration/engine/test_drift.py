@@ -33,7 +33,7 @@ def test_an_edit_is_corrected_and_reported_with_path_and_editor(serving: Memory)
 def test_scaling_by_hand_is_put_back_and_told(serving: Memory) -> None:
     serving.kubectl("scale", "deployment/store", "--replicas=2")
     item = until("the drift", lambda: items(serving).get(("Deployment/store", ".spec.replicas")))
-    assert item["manager"] == "unknown (scale subresource)", "the API server records nobody"
+    assert item["manager"] == "kubectl"
     assert serving.kubectl.get("deployment", "store")["spec"]["replicas"] == 1
 
 

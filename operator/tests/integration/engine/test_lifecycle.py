@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from hack.kube import Kubectl
 from soma_operator.api import BackupConditionType, MemoryConditionType
 from soma_operator.api.status import PreflightPoint
-from tests.integration.engine.harness import CHILDREN, Memory, Operator, kstatus, token_value, until
+from tests.integration.engine.harness import CHILDREN, ROOT, Memory, Operator, kstatus, token_value, until
 
 TRANSIENT = {"Reconciling", "Stalled"}
 
@@ -99,7 +100,20 @@ def test_what_would_be_unsafe_to_ignore_is_stalled_and_not_rolled_out(memory: Me
     assert memory.kubectl.get("deployment,pvc,service,secret")["items"] == []
 
 
-def test_a_spec_that_becomes_bad_is_stalled_and_what_runs_goes_on(serving: Memory) -> None:
+@pytest.fixture
+def older_schema(kubectl: Kubectl) -> Iterator[None]:
+    """A CRD from before a rule existed: what it let in, today's operator refuses."""
+    name = "somamemories.memory.somatech.dev"
+    crd = kubectl.get("crd", name)
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    del spec["properties"]["scoring"]["properties"]["importanceExponent"]["maximum"]
+    kubectl("replace", "-f", "-", stdin=json.dumps(crd))
+    time.sleep(1)
+    yield
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
+
+
+def test_a_spec_that_becomes_bad_is_stalled_and_what_runs_goes_on(serving: Memory, older_schema: None) -> None:
     before = {
         f"{kind}/{name}": serving.kubectl.get(kind, name)["metadata"]["resourceVersion"] for kind, name in CHILDREN
     }
