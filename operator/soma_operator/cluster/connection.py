@@ -27,14 +27,14 @@ def source() -> Path | None:
 
 
 async def configuration() -> Configuration:
-            await config.load_kube_config(str(path), client_configuration=found)  # type: ignore[no-untyped-call]
+    """As `source` says. The tokens of ServiceAccounts are read again as they rotate."""
     found = Configuration()
     path = source()
     try:
         if path is None:
             config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config(config_file=str(path), client_configuration=found)  # type: ignore[no-untyped-call]
+            await config.load_kube_config(str(path), client_configuration=found)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise NoClusterError(f"no cluster: {error}; set KUBECONFIG or run in a pod") from None
     # One connection a worker is plenty, and a burst of creations must not open a hundred.
