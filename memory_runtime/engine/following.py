@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memory_runtime.engine.collections import CoordinateCollections
 from memory_runtime.model.records import Scope
 from memory_runtime.scoring import ExactIndex, Partition, Profile, RowBatch, ScoringParams
+from memory_runtime.scoring.rows import Floats, as_ids
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Applied, Collection, Delete, Link, Put, Rows
 
@@ -90,26 +92,24 @@ class Follower:
         log.info("index built: %d rows in %.2f s", self.loaded_rows, self.load_seconds)
 
     def _batch(self, run: Rows) -> RowBatch:
-        return self.index.batch(
-            np.frombuffer(b"".join(run.ids), ">u8").astype(np.uint64).reshape(-1, 2),
-            run.vectors,
+        features = [json.loads(text) if text else None for text in run.features] if self.params.feature_names else []
+        return RowBatch(
+            ids=as_ids(run.ids),
             tenant=_coded(run.tenants, self._tenants),
             namespace=_coded(run.namespaces, self._namespaces),
             memory_type=_coded(run.memory_types, self._types),
             importance=np.array(run.importance),
             event_time=np.array(run.event_time),
             expires_at=np.array(run.expires_at),
-            features=self._feature_columns([json.loads(text) if text else None for text in run.features])
-            if self.params.feature_names
-            else None,
+            features=self._feature_columns(features, len(run.ids)),
+            vectors=run.vectors,
         )
 
-    def _feature_columns(
-        self, features: Sequence[Mapping[str, float] | None]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        return np.array(
-            [[(one or {}).get(name, 1.0) for name in self.params.feature_names] for one in features], dtype=float
-        )
+    def _feature_columns(self, features: Sequence[Mapping[str, float] | None], count: int) -> Floats:
+        names = self.params.feature_names
+        if not names:
+            return np.ones((count, 0))
+        return np.array([[(one or {}).get(name, 1.0) for name in names] for one in features], dtype=float)
 
     def apply(self, changes: Sequence[Applied]) -> None:
         """The ledger's observer. An error leaves `in_step` False: readiness says so, and a restart rebuilds."""
@@ -151,20 +151,22 @@ class Follower:
             self.counts[(write.scope.tenant, write.scope.namespace, write.memory_type, int(write.collection))] -= 1
 
     def _upsert(self, changes: Sequence[Applied]) -> None:
-        puts = [change.write for change in changes if isinstance(change.write, Put) and change.write.vector is not None]
+        puts = [change.write for change in changes if isinstance(change.write, Put)]
+        vectors = [put.vector for put in puts if put.vector is not None]
         if not puts:
             return
+        # built as it is: what the ledger has committed was checked, and checking row by row would double the latency
         self.index.upsert(
-            self.index.batch(
-                [put.id for put in puts],
-                np.stack([put.vector for put in puts if put.vector is not None]),
-                tenant=np.array([self._tenants.code(put.scope.tenant) for put in puts]),
-                namespace=np.array([self._namespaces.code(put.scope.namespace) for put in puts]),
-                memory_type=np.array([self._types.code(put.memory_type) for put in puts]),
+            RowBatch(
+                ids=as_ids([put.id for put in puts]),
+                tenant=_coded([put.scope.tenant for put in puts], self._tenants),
+                namespace=_coded([put.scope.namespace for put in puts], self._namespaces),
+                memory_type=_coded([put.memory_type for put in puts], self._types),
                 importance=np.array([change.importance_norm for change in changes]),
                 event_time=np.array([put.event_time for put in puts]),
                 expires_at=np.array([math.inf if put.expires_at is None else put.expires_at for put in puts]),
-                features=self._feature_columns([put.features for put in puts]) if self.params.feature_names else None,
+                features=self._feature_columns([put.features for put in puts], len(puts)),
+                vectors=np.stack(vectors),
             )
         )
 
@@ -187,6 +189,6 @@ class Follower:
         )
 
 
-def _coded(names: Sequence[str], codes: Codes) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    distinct = {name: codes.code(name) for name in set(names)}
-    return np.fromiter((distinct[name] for name in names), np.int64, len(names))
+def _coded(names: Sequence[str], codes: Codes) -> NDArray[np.int32]:
+    distinct = {name: codes.code(name) for name in dict.fromkeys(names)}
+    return np.array([distinct[name] for name in names], np.int32)
