@@ -71,7 +71,7 @@ class HostTarget:
     def __init__(self, directory: Path, token: str) -> None:
         self._directory = directory
         self._log = directory / "server.log"
-        self._token = token
+        self.token = token
         self._process: subprocess.Popen[bytes] | None = None
         self._http, self._grpc = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self._http}"
@@ -83,7 +83,7 @@ class HostTarget:
             key: value for key, value in os.environ.items() if not key.startswith("SOMA_") or key == "SOMA_CACHE"
         }
         environ |= {
-            "SOMA_API_TOKEN": self._token,
+            "SOMA_API_TOKEN": self.token,
             "SOMA_DATA_DIR": str(self._directory / "data"),
             "SOMA_HTTP_HOST": "127.0.0.1",
             "SOMA_GRPC_HOST": "127.0.0.1",

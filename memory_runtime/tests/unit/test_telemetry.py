@@ -1,0 +1,118 @@
+"""Log lines, metric names, the heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import generate_latest
+
+from memory_runtime.engine import MemoryEngine, RecallRequest
+from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.records import Scope, StoreItem
+from memory_runtime.telemetry.heartbeat import Heartbeat
+from memory_runtime.telemetry.logs import configure_logging
+from memory_runtime.telemetry.metrics import Metrics
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger, put back as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_log_line_is_one_json_object_with_what_extra_gave(root_logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    configure_logging("INFO", "json", stream=stream)
+    root_logger.info("stored %d\nlines", 3, extra={"seq": 7, "odd": object()})
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["message"], first["level"], first["seq"]) == ("stored 3\nlines", "INFO", 7)
+    assert first["time"].endswith("Z")
+    assert "ValueError: why" in second["exception"]
+
+
+def test_the_level_holds_and_text_is_for_people(root_logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    configure_logging("WARNING", "text", stream=stream)
+    configure_logging("WARNING", "text", stream=stream)
+    root_logger.info("quiet")
+    root_logger.warning("loud")
+    assert stream.getvalue().count("loud") == 1
+    assert "quiet" not in stream.getvalue()
+
+
+def test_the_metrics_of_the_old_service_and_of_the_scoring_document_are_there() -> None:
+    metrics = Metrics()
+    metrics.api_requests.labels("/store", "POST").inc()
+    metrics.api_latency.labels("/store", "POST").observe(0.1)
+    metrics.api_responses.labels("/store", "POST", "200").inc()
+    with metrics.storing("ns", 2):
+        pass
+    metrics.graph_links.labels("t", "related", "ok").inc()
+    text = generate_latest(metrics.registry).decode()
+    for name in (
+        'api_requests_total{endpoint="/store",method="POST"} 1.0',
+        "api_request_latency_seconds_bucket",
+        'api_responses_total{endpoint="/store",method="POST",status="200"} 1.0',
+        "http_404_requests_total",
+        'soma_memory_store_total{namespace="ns"} 2.0',
+        "soma_memory_store_latency_seconds_count",
+        "api_delete_success_total",
+        'sfm_graph_link_total{link_type="related",status="ok",tenant="t"} 1.0',
+        "soma_memory_total_vectors",
+        "soma_memory_norm_error_max",
+        "soma_memory_decay_active_ratio",
+    ):
+        assert name in text, name
+
+
+def test_two_engines_do_not_share_a_registry() -> None:
+    first, second = Metrics(), Metrics()
+    first.http_404.inc()
+    assert second.registry.get_sample_value("http_404_requests_total") == 0.0
+
+
+async def test_the_engine_counts_what_it_did_and_what_it_refused(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    read = engine.metrics.registry.get_sample_value
+    for n in range(3):
+        await engine.store(scope, StoreItem((float(n),), {}, vector=np.ones(3, np.float32), importance=float(n)))
+    await engine.recall(scope, RecallRequest(vector=np.ones(3, np.float32)))
+    with pytest.raises(InvalidArgument):
+        await engine.recall(scope, RecallRequest(vector=np.ones(3, np.float32), filters={'"': 1}))
+    await engine._housekeeper.measure()
+    assert read("soma_memory_store_total", {"namespace": scope.namespace}) == 3
+    assert read("soma_memory_recall_total") == 1
+    assert read("soma_memory_recall_errors_total", {"code": "INVALID_ARGUMENT"}) == 1
+    assert read("soma_memory_total_vectors") == 3
+    assert read("soma_memory_ledger_head_seq") == read("soma_memory_index_applied_seq") == 3
+    assert read("soma_memory_importance_quantile", {"quantile": "0.99"}) == pytest.approx(1.0, abs=0.01)
+
+
+async def test_the_heart_stalls_only_when_the_loop_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memory_runtime.telemetry.heartbeat.INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr("memory_runtime.telemetry.heartbeat.STALLED_SECONDS", 0.2)
+    heart = Heartbeat()
+    heart.start()
+    await asyncio.sleep(0.1)
+    assert not heart.stalled
+    time.sleep(0.3)  # noqa: ASYNC251 -- the stall itself
+    assert heart.stalled
+    await asyncio.sleep(0.1)
+    assert not heart.stalled
+    await heart.stop()
