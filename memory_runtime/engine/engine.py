@@ -14,6 +14,7 @@ from memory_runtime.engine import graphing, reporting
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
 from memory_runtime.engine.recalling import Query, Recaller
+from memory_runtime.engine.retention import Retention
 from memory_runtime.engine.starting import open_and_load
 from memory_runtime.engine.types import (
     CoordinateHit,
@@ -65,6 +66,7 @@ class MemoryEngine:
         self._housekeeper = Housekeeper(ledger, follower.index, self._access, metrics, clock)
         self._recaller = Recaller(follower, settings)
         self._storekeeper = Storekeeper(ledger, provider, settings, clock)
+        self.retention = Retention(ledger, provider, settings, metrics, clock)
 
     async def start(self) -> None:
         """Opens and migrates the ledger and fills the index; the event loop goes on answering probes meanwhile.
@@ -82,6 +84,7 @@ class MemoryEngine:
         reporting.follow(self)
         await self._housekeeper.measure()
         self._housekeeper.start()
+        self.retention.start()
         self._started = True
 
     async def close(self) -> None:
@@ -92,6 +95,7 @@ class MemoryEngine:
         if self._opening is not None:
             await asyncio.wait({self._opening})
         if self._started:
+            await self.retention.stop()
             await self._housekeeper.stop()
         await self.heartbeat.stop()
         await asyncio.to_thread(self.ledger.close)

@@ -83,7 +83,11 @@ def _remember(connection: sqlite3.Connection, key: str, value: str) -> None:
 
 
 def _notes(settings: SMFSettings) -> tuple[str, ...]:
-    unused = ("retention_ttl", "retention_max_rows", "retention_max_bytes")
+    if settings.retention_enabled:
+        return ()
+    bounds = ("retention_ttl", "retention_max_rows", "retention_max_bytes")
     return tuple(
-        f"{name} has no effect in this version: nothing is forgotten" for name in unused if getattr(settings, name)
+        f"{name} has no effect until retention_enabled is true: nothing is forgotten"
+        for name in bounds
+        if getattr(settings, name)
     )

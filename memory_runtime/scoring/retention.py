@@ -65,7 +65,7 @@ class RetentionRows(NamedTuple):
 
     def take(self, which: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> RetentionRows:
         """The rows at these positions, or under this mask."""
-        return RetentionRows(*(column[which] for column in self))
+        return RetentionRows._make(column[which] for column in self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Lowest:
         rest = rows.take(~over & ~rows.exempt)
         scores = np.concatenate([self._scores, retention_scores(rest, self._weights, self._extent, self._now)])
         if self._rows is not None:
-            rest = RetentionRows(*(np.concatenate(pair) for pair in zip(self._rows, rest, strict=True)))
+            rest = RetentionRows._make(np.concatenate(pair) for pair in zip(self._rows, rest, strict=True))
         order = np.lexsort((rest.row, rest.stored, scores))[: self._most]
         self._rows, self._scores = rest.take(order), scores[order]
 

@@ -73,6 +73,7 @@ def _no_blank_secret(value: Any) -> Any:
 
 HalfLife = Annotated[float | None, BeforeValidator(_half_life)]
 OptionalDuration = Annotated[float | None, BeforeValidator(_duration)]
+PositiveDuration = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
 Name = Annotated[str, AfterValidator(_name)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_no_blank_secret)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -136,9 +137,30 @@ class SMFSettings(BaseSettings):
     top_k_max: int = Field(1000, ge=1, le=10_000, description="The largest top_k that a request may ask for.")
 
     max_memory_size: int = Field(0, ge=0, description="The most memories a tenant's namespace may hold; 0 is no cap.")
-    retention_ttl: OptionalDuration = Field(None, description="Memories older than this are forgotten; off by default.")
-    retention_max_rows: int = Field(0, ge=0, description="Rows per namespace that retention keeps; 0 is off.")
-    retention_max_bytes: int = Field(0, ge=0, description="Bytes per namespace that retention keeps; 0 is off.")
+    retention_enabled: bool = Field(False, description="Whether anything is forgotten; the bounds below say what.")
+    retention_ttl: OptionalDuration = Field(
+        None, description="Memories stored longer ago than this, and without a ttl of their own, are forgotten."
+    )
+    retention_max_rows: int = Field(0, ge=0, description="Memories that a tenant's namespace keeps; 0 is no bound.")
+    retention_max_bytes: int = Field(0, ge=0, description="Bytes that a tenant's namespace keeps; 0 is no bound.")
+    retention_importance_weight: float = Field(0.4, ge=0, le=100, description="Gamma 1: importance in R.")
+    retention_recency_weight: float = Field(0.3, ge=0, le=100, description="Gamma 2: recency of access in R.")
+    retention_frequency_weight: float = Field(0.3, ge=0, le=100, description="Gamma 3: frequency of access in R.")
+    retention_cost_weight: float = Field(0.1, ge=0, le=100, description="Gamma 4: bytes, taken from R.")
+    retention_access_half_life: PositiveDuration = Field(
+        30 * 86400.0, validate_default=False, description="Tau_r: the half-life of an access in R, such as 30d."
+    )
+    retention_interval_seconds: float = Field(60.0, gt=0, description="Time from one retention sweep to the next.")
+    retention_round_rows: int = Field(20_000, ge=1, description="Memories that a sweep looks at before it rests.")
+    retention_round_ms: float = Field(100.0, gt=0, description="Milliseconds that a sweep works before it rests.")
+    retention_archive_dir: Path | None = Field(
+        None, description="Where what is forgotten is archived first; data_dir/archive where it is left out."
+    )
+    gates_apply_allowed: bool = Field(False, description="Whether a gate's change may be applied, and stays applied.")
+    recall_sample_rate: float = Field(
+        0.001, ge=0, le=1, description="Share of recalls compared with the float64 oracle; 0 is none."
+    )
+    hot_tier_mb: float = Field(64.0, gt=0, description="Size of the hot tier that hot_tier_hit_ratio is told for, MiB.")
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)

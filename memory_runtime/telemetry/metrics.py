@@ -73,6 +73,12 @@ class Metrics:
             "soma_memory_index_load_seconds", "Time that filling the index took at the start."
         )
         self.heartbeat_lag = self._gauge("soma_event_loop_lag_seconds", "Delay of the event loop's last heartbeat.")
+        self.evictions = self._counter(
+            "soma_memory_eviction_count", "Memories archived and purged by retention, by the bound.", "reason"
+        )
+        for reason in ("ttl", "rows", "bytes"):
+            self.evictions.labels(reason)
+        self.archive_bytes = self._gauge("soma_memory_archive_bytes", "Bytes of the archives on disk.")
         self.build = Info("soma_memory_build", "How the runtime is made.", registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -84,6 +84,15 @@ class Transaction:
             self.applied.append(Applied(write, receipt, norm))
         return receipt
 
+    def restore(self, put: Put, norm: float, normaliser_version: int, accessed: tuple[float, int]) -> Receipt:
+        """Writes an archived memory as it was: i and accesses (last time, count) are given, no normaliser is asked."""
+        receipt = _put(self.connection, put, norm, normaliser_version)
+        self.connection.execute(
+            "UPDATE memories SET access_time=?, access_count=? WHERE id=?", (*accessed, put.id.bytes)
+        )
+        self.applied.append(Applied(put, receipt, norm))
+        return receipt
+
     def _normalise(self, tenant: str, raw: float | None) -> tuple[float, int]:
         if raw is None:
             return NEUTRAL_IMPORTANCE, 0
