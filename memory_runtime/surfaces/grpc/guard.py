@@ -16,8 +16,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from memory_runtime.model.errors import DeadlineExceeded, Internal, SomaError
+from memory_runtime.model.errors import DeadlineExceeded, Internal, InvalidArgument, SomaError
 from memory_runtime.model.records import Scope
 from memory_runtime.surfaces.service import Service
 
@@ -50,18 +51,19 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
         if handler.unary_unary is None:
             raise AssertionError(f"{method} is not unary-unary: teach the guard before serving it")
         return grpc.unary_unary_rpc_method_handler(
-            self._guarded(handler.unary_unary, method),
-            request_deserializer=handler.request_deserializer,
+            self._guarded(handler, method),
+            # None hands over the bytes: nothing is parsed for a caller who has not been admitted.
+            request_deserializer=None,
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, behaviour: Behaviour, method: str) -> Behaviour:
+    def _guarded(self, handler: Any, method: str) -> Behaviour:
         async def call(request: Any, context: Any) -> Any:
             began = time.perf_counter()
             failure: SomaError | None = None
             answer: Any = None
             try:
-                answer = await self._serve(behaviour, request, context)
+                answer = await self._serve(handler, request, context)
             except SomaError as error:
                 failure = error
             except Exception:  # the last resort: a defect answers without its traceback
@@ -82,7 +84,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
 
         return call
 
-    async def _serve(self, behaviour: Behaviour, request: Any, context: Any) -> Any:
+    async def _serve(self, handler: Any, raw: bytes, context: Any) -> Any:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         CALLER.set(self._service.admit(headers, peer_address(context.peer())))
         allowed = self._service.settings.request_timeout_seconds
@@ -91,12 +93,20 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
         with self._service.admission.enter():
             try:
                 async with asyncio.timeout(max(0.0, seconds)):
-                    return await behaviour(request, context)
+                    return await handler.unary_unary(_parsed(handler, raw), context)
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"no answer within {seconds:.3g} s",
                     remedy="allow more time, or try again: a store is safe to repeat",
                 ) from None
+
+
+def _parsed(handler: Any, raw: bytes) -> Any:
+    try:
+        return handler.request_deserializer(raw)
+    except DecodeError:
+        message = "the request is not a message of this method"
+        raise InvalidArgument(message, remedy="use the published proto; reflection serves it") from None
 
 
 def peer_address(peer: str) -> str:
