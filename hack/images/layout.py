@@ -23,16 +23,23 @@ class Recipe:
     dockerfile: Path
     lock: Path
     group: str  # its folder of locked wheels
+    package: str  # the one of our two packages that it keeps
     with_model: bool
+
+
+PACKAGES = ("soma_operator", "memory_runtime")
+
+
+def _recipe(group: str, package: str, *, with_model: bool) -> Recipe:
+    lock = LOCKS / f"{group}.txt"
+    return Recipe(f"soma-memory-{group}", ROOT / f"Dockerfile.{group}", lock, group, package, with_model=with_model)
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
-            "soma-memory-operator", ROOT / "Dockerfile.operator", LOCKS / "operator.txt", "operator", with_model=False
-        ),
-        Recipe("soma-memory-runtime", ROOT / "Dockerfile.runtime", LOCKS / "runtime.txt", "runtime", with_model=True),
+        _recipe("operator", "soma_operator", with_model=False),
+        _recipe("runtime", "memory_runtime", with_model=True),
     )
 }
 

@@ -6,6 +6,7 @@ import fcntl
 import subprocess
 import time
 import tomllib
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hack.images import archive, wheels
 from hack.images.archive import Image
 from hack.images.engines import Engine, Order, choose
 from hack.images.errors import ImageError
-from hack.images.layout import INSIDE, RECIPES, ROOT, Recipe, cache, reference
+from hack.images.layout import INSIDE, LOCKS, PACKAGES, RECIPES, ROOT, Recipe, cache, reference
 from hack.images.running import digest, say
 
 KEPT = 4  # archives kept for each image: 300 MB each
@@ -63,21 +64,22 @@ def _build_one(recipe: Recipe, engine: Engine, collected: Path, folder: Path) ->
 
 
 def inputs_hash(recipe: Recipe, base_image: str, collected: Path) -> str:
-    """Changes whenever the image would: the Dockerfile, what runs in it, the base, and every wheel by its name and
-    content."""
-    used = [recipe.group, "own", "tools", *(["model"] if recipe.with_model else [])]
-    files = [path for part in used for path in sorted((collected / part).rglob("*")) if path.is_file()]
-    parts: list[str | Path] = [base_image, recipe.dockerfile, ROOT / ".dockerignore", *sorted(INSIDE.glob("*.py"))]
-    for path in files:
-        # Locked wheels are named by hashes in requirements.txt, and the folder by the lock: hashing 90 MB of
-        # weights again tells nothing new.
-        big = path.suffix == ".safetensors" or path.parent.name in (recipe.group, "tools")
-        parts += (
-            [str(path.relative_to(collected))]
-            if big and path.name != "requirements.txt"
-            else [str(path.relative_to(collected)), path]
+    """Changes whenever the image would: Dockerfile, what runs in it, base, locks, and the image's part of our
+    wheel."""
+    scripts = sorted(INSIDE.glob("*.py"))
+    parts: list[str | Path | bytes] = [base_image, recipe.dockerfile, ROOT / ".dockerignore", *scripts]
+    parts += [collected / recipe.group / "requirements.txt", LOCKS / "pip.txt"]
+    if recipe.with_model:
+        parts.append(LOCKS / "model.txt")
+    (own,) = (collected / "own").glob("*.whl")
+    with zipfile.ZipFile(own) as wheel:
+        # The other package is dropped from this image, and RECORD tells of both.
+        others = tuple(f"{name}/" for name in PACKAGES if name != recipe.package)
+        members = sorted(
+            name for name in wheel.namelist() if not name.startswith(others) and not name.endswith("/RECORD")
         )
-    return digest(collected.name.rpartition("-")[0], *parts)[:12]
+        parts += [part for name in members for part in (name, wheel.read(name))]
+    return digest(*parts)[:12]
 
 
 def version() -> str:

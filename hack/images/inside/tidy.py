@@ -1,5 +1,5 @@
 """Trims an installed tree of Python packages and compiles it. Run by the Dockerfiles; arguments: the tree, then
-scripts to drop.
+scripts and packages to drop.
 
 What goes: folders of tests, type stubs, C and Cython sources and headers. What stays: every module, all data, all
 licences and metadata. Only the standard library may be used here.
@@ -16,8 +16,10 @@ from pathlib import Path
 SOURCES = frozenset((".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pyi", ".pyx", ".a", ".f90", ".exe"))
 
 
-def main(tree: Path, scripts: list[str]) -> None:
+def main(tree: Path, dropped: list[str]) -> None:
     for packages in tree.glob("lib/python3*/site-packages"):
+        for name in dropped:
+            shutil.rmtree(packages / name, ignore_errors=True)
         for folder in [path for path in packages.rglob("tests") if is_tests(path)]:
             shutil.rmtree(folder, ignore_errors=True)
         for path in [path for path in packages.rglob("*") if path.suffix in SOURCES and path.is_file()]:
@@ -28,7 +30,7 @@ def main(tree: Path, scripts: list[str]) -> None:
             packages, quiet=1, force=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         ):
             sys.exit(f"tidy.py: {packages} could not be compiled")
-    for name in (*scripts, "activate", "activate.csh", "activate.fish", "Activate.ps1"):
+    for name in (*dropped, "activate", "activate.csh", "activate.fish", "Activate.ps1"):
         (tree / "bin" / name).unlink(missing_ok=True)
 
 

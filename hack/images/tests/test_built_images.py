@@ -174,6 +174,17 @@ def test_licences_and_package_list_stay_for_scanners(unpacked: dict[str, Path]) 
     assert (root / "opt/soma/models/all-MiniLM-L6-v2/LICENSE").exists()
 
 
+def test_each_image_carries_its_own_package_only(unpacked: dict[str, Path]) -> None:
+    for name, kept, dropped in (
+        ("soma-memory-operator", "soma_operator", "memory_runtime"),
+        ("soma-memory-runtime", "memory_runtime", "soma_operator"),
+    ):
+        (packages,) = (unpacked[name] / "opt/soma/lib").glob("python3*/site-packages")
+        assert (packages / kept).is_dir()
+        assert not (packages / dropped).exists()
+        assert {path.name for path in (unpacked[name] / "opt/soma/bin").glob("soma*")} == {Path(ENTRY[name]).name}
+
+
 def test_runtime_carries_the_weights_and_not_the_package_they_came_in(unpacked: dict[str, Path]) -> None:
     model = unpacked["soma-memory-runtime"] / "opt/soma/models/all-MiniLM-L6-v2"
     assert (model / "model.safetensors").stat().st_size > 80_000_000

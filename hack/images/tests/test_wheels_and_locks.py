@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hack.images import ImageError, wheels
-from hack.images.layout import LOCKS, ROOT, Target
+from hack.images.layout import LOCKS, RECIPES, ROOT, Target
 from hack.images.locks import narrowed, pinned
+from hack.images.pipeline import inputs_hash
 from hack.images.running import digest
 
 LOCK = """\
@@ -54,11 +55,38 @@ def test_committed_locks_narrow_to_one_version_a_package_with_hashes(name: str) 
 
 
 def test_same_source_gives_the_same_wheel_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = tmp_path / "tree"  # somebody may edit the tree while this runs
+    for path in wheels._source_files():
+        copy = frozen / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    monkeypatch.setattr(wheels, "ROOT", frozen)
     sums = set()
     for name in ("first", "second"):
         monkeypatch.setenv("SOMA_CACHE", str(tmp_path / name))
         sums.add(hashlib.sha256(wheels.build_own().read_bytes()).hexdigest())
     assert len(sums) == 1
+
+
+def test_change_of_one_package_leaves_the_image_of_the_other_unchanged(tmp_path: Path) -> None:
+    for group in ("operator", "runtime"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "requirements.txt").touch()
+    (tmp_path / "own").mkdir()
+
+    def hashes(runtime: str) -> tuple[str, str]:
+        with zipfile.ZipFile(tmp_path / "own" / "soma_memory_operator-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("soma_operator/__init__.py", "")
+            wheel.writestr("memory_runtime/__init__.py", runtime)
+            wheel.writestr("soma_memory_operator-1.dist-info/RECORD", runtime)
+        return (
+            inputs_hash(RECIPES["soma-memory-operator"], "base", tmp_path),
+            inputs_hash(RECIPES["soma-memory-runtime"], "base", tmp_path),
+        )
+
+    before, after = hashes("one"), hashes("two")
+    assert before[0] == after[0]
+    assert before[1] != after[1]
 
 
 def test_own_wheel_holds_both_packages_without_tests_and_leaves_the_tree_clean(
