@@ -10,9 +10,12 @@ from memory_runtime.scoring.importance import ImportanceNormaliser
 from memory_runtime.scoring.index import ExactIndex
 from memory_runtime.scoring.params import UNSET, Profile, ScoringParams, Unset
 from memory_runtime.scoring.rows import Partition, RowBatch, ScoredRow
+from memory_runtime.scoring.search import Cancelled
+from memory_runtime.scoring.snapshot import SnapshotUnusable
 
 __all__ = [
     "UNSET",
+    "Cancelled",
     "ExactIndex",
     "Explanation",
     "ImportanceNormaliser",
@@ -21,5 +24,6 @@ __all__ = [
     "RowBatch",
     "ScoredRow",
     "ScoringParams",
+    "SnapshotUnusable",
     "Unset",
 ]

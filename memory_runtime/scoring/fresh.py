@@ -121,8 +121,8 @@ class Fresh:
 
     def narrow(self, rows: npt.NDArray[np.intp]) -> Narrow:
         """The first-bound codes of these rows, in row order."""
-        picked = self._prefix[rows // GROUP, :, rows % GROUP, :].reshape(len(rows), -1)[:, : self.basis.size]
-        head = self._head
+        picked = self._prefix[rows // GROUP, :, rows % GROUP, :].reshape(len(rows), self._prefix.shape[1] * 4)
+        picked, head = picked[:, : self.basis.size], self._head
         return Narrow(
             self.basis, picked, head[rows // GROUP, 0, rows % GROUP], head[rows // GROUP, 1, rows % GROUP], self.error
         )

@@ -12,13 +12,14 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from memory_runtime.model.errors import InvalidArgument, NotFound
-from memory_runtime.scoring import formula, merge
+from memory_runtime.scoring import formula, merge, snapshot
 from memory_runtime.scoring.basis import LEAST_ROWS, Basis, train
 from memory_runtime.scoring.draft import Draft
 from memory_runtime.scoring.fresh import Fresh
@@ -108,6 +109,36 @@ class ExactIndex:
             return rows
         return replace(rows, vectors=rows.vectors.astype(self._kind).astype(np.float32))
 
+    # ---- snapshots ----
+
+    def save(self, directory: Path, seq: int) -> None:
+        """Writes a snapshot that stands for the ledger up to `seq`; only new segments are written. Writers wait."""
+        with self._merging, self._lock:
+            draft = self._draft()
+            if self._view.fresh_count:
+                draft.seal()
+            self._view = view = draft.view()
+            dead = [np.flatnonzero(~merge.living(segment, view.epoch)) for segment in view.segments]
+            snapshot.save(directory, view.segments, view.params, self.dim, seq, dead)
+
+    @classmethod
+    def load(
+        cls, directory: Path, dim: int, params: ScoringParams, clock: Callable[[], float] = time.time
+    ) -> tuple[ExactIndex, int]:
+        """(index, ledger sequence that it stands for). Raises SnapshotUnusable: then rebuild from the ledger."""
+        segments, seq = snapshot.load(directory, params, dim)
+        index = cls(dim, params, clock)
+        if segments:
+            largest = max(segments, key=len)
+            index._basis, index._trained_on = largest.basis, len(largest)
+            index._names = itertools.count(1 + max(int(segment.name.rpartition("-")[2]) for segment in segments))
+        draft = index._draft()
+        draft.segments = segments
+        draft.fresh = Fresh(index._basis, len(params.feature_names), index._norm, index._kind)
+        index._view = draft.view()
+        index._rows = sum(int(np.count_nonzero(merge.living(segment, draft.epoch))) for segment in segments)
+        return index, seq
+
     # ---- maintenance ----
 
     def maintain(self) -> bool:
@@ -151,7 +182,7 @@ class ExactIndex:
         return basis
 
     def set_params(self, params: ScoringParams) -> None:
-        """Rebuilds every row's order under new parameters and swaps; searches see the old one meanwhile, writers wait."""
+        """Rebuilds every row's order under new parameters, then swaps; searches see the old one, writers wait."""
         if params.vector_storage != self.params.vector_storage or params.feature_names != self.params.feature_names:
             raise InvalidArgument(
                 "feature_names and vector_storage are fixed when an index is made",
@@ -167,6 +198,15 @@ class ExactIndex:
             draft.segments = [rebuilt] if len(rebuilt) else []
             draft.fresh = Fresh(self._basis, len(params.feature_names), self._norm, self._kind)
             self._view = draft.view()
+
+    def set_hot_tier(self, budget: float) -> None:
+        """The bytes that `hot_tier_hit_ratio` is told for: the best rows' vectors, codes and columns that fit them."""
+        row = self.dim * (np.dtype(self._kind).itemsize + 1) + 64
+        self._usage.hot_rows = int(budget // row)
+
+    def view(self) -> View:
+        """What a search that began now would see; it stays as it is while the index goes on."""
+        return self._view
 
     def live_rows(self) -> RowBatch:
         """A copy of every live row, in no particular order."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_STEPS: Final = 64
+_STEPS: Final = 256
 
 
 def _powers() -> Floats:
@@ -28,8 +28,19 @@ def _powers() -> Floats:
 
 _POWERS: Final = _powers()
 _LN2: Final = 0.6931471805599453
-_EXP_TERMS: Final = tuple(1.0 / math.factorial(n) for n in range(7, 0, -1))
-_ATANH_TERMS: Final = tuple(1.0 / (2 * n + 1) for n in range(12, -1, -1))
+_EXP_TERMS: Final = tuple(1.0 / math.factorial(n) for n in range(5, 0, -1))
+_ATANH_TERMS: Final = tuple(1.0 / (2 * n + 1) for n in range(4, -1, -1))
+_CENTRES: Final = 64
+
+
+def _centre_logs() -> Floats:
+    with decimal.localcontext() as context:
+        context.prec = 40
+        ln2 = decimal.Decimal(2).ln()
+        return np.array([0.0] + [float((decimal.Decimal(k) / _CENTRES).ln() / ln2) for k in range(1, 2 * _CENTRES)])
+
+
+_CENTRE_LOGS: Final = _centre_logs()
 _SQRT_HALF: Final = 0.7071067811865476
 
 
@@ -50,9 +61,12 @@ def log2(value: Floats) -> Floats:
     mantissa, exponent = np.frexp(value)
     low = mantissa < _SQRT_HALF
     mantissa = np.where(low, mantissa * 2.0, mantissa)
-    s = (mantissa - 1.0) / (mantissa + 1.0)
+    step = np.rint(mantissa * _CENTRES)
+    centre = step / _CENTRES
+    s = (mantissa - centre) / (mantissa + centre)
     square = s * s
     series = np.zeros_like(s)
     for term in _ATANH_TERMS:
         series = series * square + term
-    return (exponent - low) + (2.0 / _LN2) * s * series
+    result: Floats = (exponent - low) + (_CENTRE_LOGS[step.astype(np.intp)] + (2.0 / _LN2) * s * series)
+    return result

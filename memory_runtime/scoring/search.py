@@ -25,7 +25,7 @@ from memory_runtime.scoring.ranking import Candidates, top_k
 from memory_runtime.scoring.rows import Ids, Partition, ScoredRow, Singles
 from memory_runtime.scoring.scan_numpy import scan_block
 from memory_runtime.scoring.segment import Segment
-from memory_runtime.scoring.source import Stretch, Table, weighted_on_the_spot
+from memory_runtime.scoring.source import LARGEST_BLOCK, Stretch, Table, weighted_on_the_spot
 
 _DIRECT: Final = 8192
 _RESCORE_BLOCK: Final = 4096
@@ -228,6 +228,9 @@ def _direct(plan: Plan, table: Table, profile: Profile, rows: npt.NDArray[np.int
 
 
 def _scan(plan: Plan, stretches: list[Stretch], request: Request) -> None:
+    if len(stretches) == 1:
+        # Nothing to take turns with, and the compiled scan stops by itself: small blocks would only cost calls
+        stretches[0].block = LARGEST_BLOCK
     while stretches:
         request.check_time()
         ceilings = [stretch.ceiling() for stretch in stretches]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,8 @@ class Segment:
     hashes: npt.NDArray[np.uint64]
     hash_order: npt.NDArray[np.uint32]
     check: Callable[[npt.NDArray[np.int64]], None] | None = None
+    file: Path | None = None
+    layout: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,6 +95,8 @@ class Segment:
 
     def batch(self, rows: npt.NDArray[np.intp]) -> RowBatch:
         """These rows as they were given."""
+        if self.check is not None:
+            self.check(np.asarray(rows, np.int64))
         run = np.searchsorted(self.runs.start, rows, side="right") - 1
         return RowBatch(
             ids=self.ids[rows],

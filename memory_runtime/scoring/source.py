@@ -83,7 +83,7 @@ class Stretch:
     def next_end(self) -> int:
         """Where the next block ends; blocks double, because the first often holds the threshold."""
         end = min(self.end, self.cursor + self.block)
-        self.block = min(self.block * 2, LARGEST_BLOCK)
+        self.block = min(self.block * 4, LARGEST_BLOCK)
         return end
 
 
