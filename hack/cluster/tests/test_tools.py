@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster.errors import ClusterError
-from hack.cluster.tools import ensure, program
+from hack.cluster.tools import ensure, golang, program
 from hack.cluster.tools.recipes import RECIPES, Recipe, all_programs, named
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,3 +66,26 @@ def test_a_full_disk_is_told_before_the_build(own_cache: Path, monkeypatch: pyte
     monkeypatch.setattr("hack.cluster.tools.build._DISK_GIGABYTES", 1e9)
     with pytest.raises(ClusterError, match=r"needs 1e\+09 GB of free disk .* SOMA_CACHE"):
         ensure(named("groundwork")[0])
+
+
+@pytest.mark.parametrize(
+    ("told", "is_enough"),
+    [
+        ("go1.26.3", False),
+        ("go1.25.9", False),
+        ("go1.26", False),
+        ("go1.26.4", True),
+        ("go1.27", True),
+        ("devel", False),
+    ],
+)
+def test_a_go_that_is_too_old_for_our_modules_is_not_used(told: str, is_enough: bool, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    go.write_text(f"#!/bin/sh\necho {told}\n")
+    go.chmod(0o755)
+    assert (golang._version(str(go)) >= golang._NEEDED) == is_enough
+    for module in ("kubernetes", "node", "groundwork"):
+        asked = next(
+            line for line in (ROOT / "hack/gomod" / module / "go.mod").read_text().splitlines() if line[:3] == "go "
+        )
+        assert tuple(int(part) for part in asked[3:].split(".")) <= golang._NEEDED

