@@ -71,10 +71,10 @@ def test_a_full_disk_is_told_before_the_build(own_cache: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("told", "is_enough"),
     [
-        ("go1.26.3", False),
+        ("go1.26.5", False),
         ("go1.25.9", False),
         ("go1.26", False),
-        ("go1.26.4", True),
+        ("go1.26.6", True),
         ("go1.27", True),
         ("devel", False),
     ],
