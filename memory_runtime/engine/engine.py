@@ -15,6 +15,7 @@ from memory_runtime.engine.following import Follower
 from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
 from memory_runtime.engine.recalling import Query, Recaller
 from memory_runtime.engine.retention import Retention
+from memory_runtime.engine.sampling import Sampling
 from memory_runtime.engine.starting import open_and_load
 from memory_runtime.engine.types import (
     CoordinateHit,
@@ -67,6 +68,7 @@ class MemoryEngine:
         self._recaller = Recaller(follower, settings)
         self._storekeeper = Storekeeper(ledger, provider, settings, clock)
         self.retention = Retention(ledger, provider, settings, metrics, clock)
+        self.sampling = Sampling(follower, settings, metrics)
 
     async def start(self) -> None:
         """Opens and migrates the ledger and fills the index; the event loop goes on answering probes meanwhile.
@@ -85,6 +87,7 @@ class MemoryEngine:
         await self._housekeeper.measure()
         self._housekeeper.start()
         self.retention.start()
+        self.sampling.start()
         self._started = True
 
     async def close(self) -> None:
@@ -96,6 +99,7 @@ class MemoryEngine:
             await asyncio.wait({self._opening})
         if self._started:
             await self.retention.stop()
+            await self.sampling.stop()
             await self._housekeeper.stop()
         await self.heartbeat.stop()
         await asyncio.to_thread(self.ledger.close)
@@ -178,6 +182,7 @@ class MemoryEngine:
                 ]
                 results = await self.ledger.read(lambda connection: self._recaller.answer(connection, scope, queries))
         self._access.note((hit.record.id for result in results for hit in result.hits), now)
+        self.sampling.note(scope, queries, results)
         return results
 
     async def _reach(self, min_seq: int) -> None:

@@ -106,6 +106,7 @@ class Housekeeper:
         metrics.norm_error_max.set(stats.norm_error_max)
         metrics.decay_active.set(stats.decay_active)
         metrics.fraction_scanned.set(stats.fraction_scanned)
+        metrics.hot_tier.set(stats.hot_tier_hit_ratio)
         metrics.index_bytes.set(stats.resident_bytes)
         metrics.index_segments.set(stats.segments)
         metrics.index_tombstones.set(stats.tombstones)

@@ -76,6 +76,7 @@ def readiness(engine: MemoryEngine, *, started: bool, closing: bool) -> Readines
 def follow(engine: MemoryEngine) -> None:
     """Lets the gauges read the engine when they are scraped."""
     metrics, follower, ledger = engine.metrics, engine.follower, engine.ledger
+    follower.index.set_hot_tier(engine.settings.hot_tier_mb * 2**20)
     metrics.total_vectors.set_function(lambda: len(follower.index))
     metrics.memories.set_function(lambda: sum(dict(follower.counts).values()))
     metrics.head_seq.set_function(lambda: ledger.head_seq)

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from memory_runtime.scoring import kernel, merge
 from memory_runtime.scoring.fresh import Fresh
@@ -18,7 +19,8 @@ class IndexStats:
     """One moment. Bytes are what the index holds in memory and, apart from that, what it maps from files.
 
     `fraction_scanned` is rows scanned over rows held, summed over all searches; `decay_active` is the share of rows
-    under a half-life; `norm_error_max` is the largest distance of a stored vector's norm from 1.
+    under a half-life; `norm_error_max` is the largest distance of a stored vector's norm from 1; `hot_tier_hit_ratio`
+    is the share of queries that read no more rows than the hot tier (the best rows that fit its bytes) holds.
     """
 
     rows: int
@@ -34,6 +36,7 @@ class IndexStats:
     norm_error_max: float
     decay_active: float
     kernel: str
+    hot_tier_hit_ratio: float = 1.0
 
 
 @dataclass(slots=True)
@@ -44,6 +47,8 @@ class Usage:
     scanned: int = 0
     held: int = 0
     merges: int = 0
+    hot_rows: int = 0
+    hot: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, queries: int, scanned: int, rows: int) -> None:
@@ -52,6 +57,14 @@ class Usage:
             self.queries += queries
             self.scanned += scanned
             self.held += rows * queries
+            self.hot += queries if scanned <= self.hot_rows * queries else 0
+
+
+def _kinds(
+    tenant: npt.NDArray[np.int32], memory_type: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
+    pairs, sizes = np.unique(np.stack([tenant, memory_type], axis=1), axis=0, return_counts=True)
+    return pairs, sizes
 
 
 def measure(view: View, usage: Usage) -> IndexStats:
@@ -70,6 +83,9 @@ def measure(view: View, usage: Usage) -> IndexStats:
         decaying += round(living * decayed / max(len(segment), 1))
         sample = segment.vectors[:: max(1, len(segment) // 1000)].astype(np.float64)
         worst = max(worst, float(np.abs(np.linalg.norm(sample, axis=1) - 1).max()))
+    young = view.fresh.batch(np.flatnonzero(merge.living(view.fresh, view.epoch)))
+    for (tenant, kind), size in zip(*_kinds(young.tenant, young.memory_type), strict=True):
+        decaying += int(size) if view.params.profile(int(tenant), int(kind)).half_life is not None else 0
     held = sum(len(part) for part in parts)
     mapped = sum(
         column.nbytes
@@ -89,6 +105,7 @@ def measure(view: View, usage: Usage) -> IndexStats:
         fraction_scanned=usage.scanned / usage.held if usage.held else 0.0,
         merges=usage.merges,
         norm_error_max=worst,
-        decay_active=decaying / max(sum(alive[:-1]), 1),
+        decay_active=decaying / max(sum(alive), 1),
         kernel=kernel.variant(),
+        hot_tier_hit_ratio=usage.hot / usage.queries if usage.queries else 1.0,
     )

@@ -73,6 +73,13 @@ class Metrics:
             "soma_memory_index_load_seconds", "Time that filling the index took at the start."
         )
         self.heartbeat_lag = self._gauge("soma_event_loop_lag_seconds", "Delay of the event loop's last heartbeat.")
+        self.hot_tier = self._gauge(
+            "soma_memory_hot_tier_hit_ratio", "Share of queries answered within the rows that fit hot_tier_mb."
+        )
+        self.recall_at_k = self._gauge(
+            "soma_recall_at_k", "Recall of the last 100 sampled answers against the float64 oracle.", "k"
+        )
+        self.recall_samples = self._counter("soma_recall_samples", "Answers compared with the oracle.", "route")
         self.evictions = self._counter(
             "soma_memory_eviction_count", "Memories archived and purged by retention, by the bound.", "reason"
         )

@@ -1,0 +1,173 @@
+"""What is kept of recent recalls: a bounded ring of queries to replay, and samples that are held against the oracle.
+
+The vectors stay in memory: they are never logged, stored or answered. The oracle runs on one thread of the lowest
+priority, rests far longer than it works, and looks at the very view of the index that the answer came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from memory_runtime.engine.following import Follower
+from memory_runtime.engine.recalling import Query
+from memory_runtime.engine.types import RecallResult
+from memory_runtime.model.records import Scope, Vector
+from memory_runtime.scoring import Partition, ScoredRow, Unset
+from memory_runtime.scoring.census import oracle, recall_at
+from memory_runtime.scoring.search import View
+from memory_runtime.settings import SMFSettings
+from memory_runtime.telemetry.metrics import Metrics
+
+RING: Final = 256
+WAITING: Final = 2
+LEVELS: Final = (1, 5, 10, 20, 50, 100)
+WINDOW: Final = 100
+REST: Final = 20.0
+"""Rest for each second that a comparison took: it costs at most 5 % of one core."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """One recent query: enough to ask it again."""
+
+    partition: Partition
+    types: tuple[int, ...] | None
+    vector: Vector
+    top_k: int
+    now: float
+    as_of: float | None
+    half_life: float | Unset | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sample:
+    asked: Asked
+    answered: list[ScoredRow]
+    view: View
+    k: int
+    route: str
+
+
+class _Stopped(Exception):  # noqa: N818 -- not an error: the engine is closing
+    pass
+
+
+class Sampling:
+    """The memory of recent recalls of one engine."""
+
+    def __init__(self, follower: Follower, settings: SMFSettings, metrics: Metrics) -> None:
+        self._follower = follower
+        self._rate = settings.recall_sample_rate
+        self._hybrid = settings.hybrid_recall_default
+        self._metrics = metrics
+        self._ring: deque[Asked] = deque(maxlen=RING)
+        self._waiting: deque[_Sample] = deque()
+        self._arrived = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._ending = threading.Event()
+        self._scores: dict[int, deque[float]] = {}
+        self._chance = random.Random()  # noqa: S311 -- which answers are compared is no secret
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="oracle", initializer=_lower_priority)
+        self._task: asyncio.Task[None] | None = None
+
+    def recent(self) -> list[Asked]:
+        """The last queries that can be asked again (by vector alone, without filters), oldest first."""
+        return list(self._ring)
+
+    def note(self, scope: Scope, queries: Sequence[Query], results: Sequence[RecallResult]) -> None:
+        """Remembers answered queries, and sets some aside for the oracle. Called on the event loop: takes no time."""
+        for query, result in zip(queries, results, strict=True):
+            asked = self._asked(scope, query)
+            if asked is None:
+                continue
+            self._ring.append(asked)
+            if self._rate and len(self._waiting) < WAITING and self._chance.random() < self._rate:
+                self._set_aside(asked, result)
+
+    def _asked(self, scope: Scope, query: Query) -> Asked | None:
+        request = query.request
+        hybrid = self._hybrid if request.hybrid is None else request.hybrid
+        partition = self._follower.partition(scope)
+        if partition is None or request.filters or (hybrid and (request.query is not None or request.terms)):
+            return None
+        types: tuple[int, ...] | None = None
+        if request.memory_type is not None:
+            code = self._follower.type_code(request.memory_type)
+            types = () if code is None else (code,)
+        return Asked(partition, types, query.vector, request.top_k, query.now, request.as_of, request.half_life)
+
+    def _set_aside(self, asked: Asked, result: RecallResult) -> None:
+        view = self._follower.index.view()
+        if self._follower.applied_seq != result.seq:
+            return  # something was stored since: the view is not the one that was searched
+        k = max((level for level in LEVELS if level <= asked.top_k), default=1)
+        answered = [ScoredRow(hit.record.id.bytes, hit.score, hit.log2_score, 0.0) for hit in result.hits[:k]]
+        self._waiting.append(_Sample(asked, answered, view, k, result.route))
+        self._arrived.set()
+
+    def start(self) -> None:
+        """Begins to compare what is set aside."""
+        self._task = asyncio.create_task(self._comparisons(), name="recall-sampling")
+
+    async def stop(self) -> None:
+        """Ends the comparison that is under way, at its next run of rows."""
+        self._ending.set()
+        self._stop.set()
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+        self._thread.shutdown(wait=True)
+
+    async def _comparisons(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stop.is_set():
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting and not self._stop.is_set():
+                sample = self._waiting.popleft()
+                began = time.monotonic()
+                with contextlib.suppress(_Stopped):
+                    self._publish(sample, await loop.run_in_executor(self._thread, self._compare, sample))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), (time.monotonic() - began) * REST)
+
+    def _compare(self, sample: _Sample) -> float:
+        asked = sample.asked
+        truth = oracle(
+            sample.view,
+            asked.vector,
+            k=sample.k,
+            partition=asked.partition,
+            breathe=self._breathe,
+            now=asked.now,
+            as_of=asked.as_of,
+            types=asked.types,
+            half_life=asked.half_life,
+        )
+        return recall_at(sample.answered, truth)
+
+    def _breathe(self) -> None:
+        if self._ending.wait(0.005):
+            raise _Stopped
+
+    def _publish(self, sample: _Sample, recall: float) -> None:
+        scores = self._scores.setdefault(sample.k, deque(maxlen=WINDOW))
+        scores.append(recall)
+        self._metrics.recall_at_k.labels(str(sample.k)).set(sum(scores) / len(scores))
+        self._metrics.recall_samples.labels(sample.route).inc()
+
+
+def _lower_priority() -> None:
+    # on Linux a priority is a thread's own
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
