@@ -208,15 +208,6 @@ class ExactIndex:
         """What a search that began now would see; it stays as it is while the index goes on."""
         return self._view
 
-    def set_hot_tier(self, budget: float) -> None:
-        """The bytes that `hot_tier_hit_ratio` is told for: the best rows' vectors, codes and columns that fit them."""
-        row = self.dim * (np.dtype(self._kind).itemsize + 1) + 64
-        self._usage.hot_rows = int(budget // row)
-
-    def view(self) -> View:
-        """What a search that began now would see; it stays as it is while the index goes on."""
-        return self._view
-
     def live_rows(self) -> RowBatch:
         """A copy of every live row, in no particular order."""
         view = self._view
