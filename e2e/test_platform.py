@@ -58,7 +58,10 @@ def test_a_killed_leader_is_followed_by_the_other_replica(operator: Kubectl, mem
     serving = agents.pod()
     assert serving is not None
     leader = wait_until(lambda: lease_holder(operator), "a leader", timeout=30)
-    pods = [p["metadata"]["name"] for p in operator.get("pods", "-l", "app.kubernetes.io/name=soma-memory-operator")["items"]]
+    pods = [
+        p["metadata"]["name"]
+        for p in operator.get("pods", "-l", "app.kubernetes.io/name=soma-memory-operator")["items"]
+    ]
     leading = next(p for p in pods if p in leader)
     operator("delete", "pod", leading, "--grace-period=0", "--force")
     wait_until(lambda: (now := lease_holder(operator)) and leading not in now, "another leader", timeout=60)
