@@ -13,6 +13,7 @@ import yaml
 from hack.cluster import Cluster, ClusterError, Options, up
 from hack.cluster.tools import program
 from hack.kube import Kubectl
+from tests.integration.engine.direct import Direct, client_for
 from tests.integration.engine.harness import ROOT, Memory, Operator, token_kubeconfig
 
 
@@ -30,7 +31,8 @@ def engine_cluster() -> Cluster:
 @pytest.fixture(scope="session")
 def kubectl(engine_cluster: Cluster) -> Kubectl:
     """The administrator's kubectl; CRDs and the operator's RBAC are there, its Deployment is not."""
-    admin = Kubectl(program("kubectl"), engine_cluster.kubeconfig)
+    place = engine_cluster.kubeconfig
+    admin = Direct(program("kubectl"), place, http=client_for(place))
     admin("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
     established = ("wait", "--for=condition=Established", "--timeout=30s")
     admin(*established, "crd/somamemories.memory.somatech.dev", "crd/somamemorybackups.memory.somatech.dev")

@@ -192,11 +192,12 @@ class Memory:
         if deployment is None:
             return []
         wanted = deployment["spec"]["template"]["metadata"]["annotations"]
-        pods = self.kubectl.get("pods", "-l", f"app.kubernetes.io/instance={self.name}")["items"]
         return [
             pod
-            for pod in pods
-            if pod["metadata"].get("annotations") == wanted and not pod["metadata"].get("deletionTimestamp")
+            for pod in self.kubectl.get("pods")["items"]
+            if pod["metadata"]["labels"].get("app.kubernetes.io/instance") == self.name
+            and pod["metadata"].get("annotations") == wanted
+            and not pod["metadata"].get("deletionTimestamp")
         ]
 
     def serve(self) -> Memory:

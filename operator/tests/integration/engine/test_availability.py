@@ -16,7 +16,7 @@ from tests.integration.engine.harness import Memory, Operator, everything, token
 
 
 def test_a_killed_leader_is_replaced_and_a_restart_writes_nothing(
-    new_operator: NewOperator, namespace: Kubectl, record_property: pytest.RecordProperty
+    new_operator: NewOperator, namespace: Kubectl, request: pytest.FixtureRequest
 ) -> None:
     first = new_operator().ready()
     until("a leader", lambda: first.leading, 20)
@@ -31,7 +31,7 @@ def test_a_killed_leader_is_replaced_and_a_restart_writes_nothing(
     started = time.monotonic()
     namespace("delete", "service", "store")
     until("the service again", lambda: namespace.find("service", "store"), 30)
-    record_property("failover_seconds", round(time.monotonic() - started, 1))
+    request.node.user_properties.append(("failover_seconds", round(time.monotonic() - started, 1)))
     assert second.leading
     time.sleep(1)
     after = everything(namespace)
@@ -46,7 +46,7 @@ def test_a_killed_leader_is_replaced_and_a_restart_writes_nothing(
     until("a leader at once", lambda: third.leading, 4)
     time.sleep(1.5)
     assert third.writes() == {}
-    record_property("resident_mebibytes", round(third.resident_mebibytes(), 1))
+    request.node.user_properties.append(("resident_mebibytes", round(third.resident_mebibytes(), 1)))
     assert third.resident_mebibytes() < 128
     third.stop()
 
