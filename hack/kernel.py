@@ -1,8 +1,8 @@
 """Builds the optional scan kernel for a checkout: `hack/py -m hack.kernel` (or `make kernel`).
 
-The object is cached under $SOMA_CACHE by a hash of its source, compiler and interpreter, and copied beside its source (*.so is
-git-ignored), so a fresh clone has it in a moment. Without a C compiler this says so and recall uses NumPy: same answers, slower.
-`--sanitize` builds and runs the fuzz under AddressSanitizer and UBSan instead.
+The object is cached under $SOMA_CACHE by a hash of its source, compiler and interpreter, and copied beside its source
+(*.so is git-ignored), so a fresh clone has it in a moment. Without a C compiler this says so and recall uses NumPy:
+same answers, slower. `--sanitize` builds and runs the fuzz under AddressSanitizer and UBSan instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-ffp-contract=off", "-fPIC", 
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
 
-class CannotBuild(Exception):
+class CannotBuild(Exception):  # noqa: N818 -- reads as what it says
     """No compiler or no headers; the message names the remedy."""
 
 
@@ -54,7 +54,9 @@ def compile_to(target: Path, cc: str, flags: tuple[str, ...]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     sources = [str(SOURCE / name) for name in FILES]
-    made = subprocess.run([cc, *flags, f"-I{include}", *sources, "-o", str(unfinished), "-lm"], capture_output=True, text=True)
+    made = subprocess.run(
+        [cc, *flags, f"-I{include}", *sources, "-o", str(unfinished), "-lm"], capture_output=True, text=True, check=False
+    )
     if made.returncode:
         unfinished.unlink(missing_ok=True)
         raise CannotBuild(f"the kernel does not compile:\n{made.stderr}")
@@ -78,7 +80,7 @@ def build() -> Path:
 
 
 def sanitize(seconds: float) -> int:
-    """Runs the differential fuzz with a sanitized kernel in a scratch copy of the package; the exit status of the fuzz."""
+    """Runs the differential fuzz with a sanitized kernel in a scratch copy of the package; the exit status."""
     cc = compiler()
     cache = Path(os.environ.get("SOMA_CACHE") or Path.home() / ".cache" / "soma")
     flags = (*(flag for flag in FLAGS if flag != "-O3"), *SANITIZE)

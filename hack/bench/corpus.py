@@ -1,7 +1,7 @@
 """Real sentences and their embeddings, without the internet: docstrings that the locked Python packages ship.
 
-The sentences are the same wherever the same lock is installed. They are embedded once by the runtime's own transformer and
-cached under $SOMA_CACHE, keyed by the model and by the sentences.
+The sentences are the same wherever the same lock is installed. They are embedded once by the runtime's own transformer
+and cached under $SOMA_CACHE, keyed by the model and by the sentences.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 SENTENCES = 20_000
 _PER_PACKAGE = 2_000
+_VERSION = 1  # raise it when `sentences` changes
 _SENTENCE = re.compile(r"[A-Z][^.?!`*<>{}\[\]_=|\\/]{38,240}[.?!](?=\s|$)")
 
 
@@ -50,7 +51,10 @@ def sentences() -> list[str]:
     """At most 20,000 distinct sentences in a fixed pseudo-random order, at most 2,000 of a package."""
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     site = Path(sysconfig.get_paths()["purelib"])
-    packages = [*sorted(p for p in site.iterdir() if p.is_dir()), *sorted(p for p in stdlib.iterdir() if p != site.parent)]
+    packages = [
+        *sorted(p for p in site.iterdir() if p.is_dir()),
+        *sorted(p for p in stdlib.iterdir() if p != site.parent),
+    ]
     found: dict[str, None] = {}
     for package in packages:
         if package.name in {"site-packages", "test", "idlelib"}:
@@ -70,25 +74,31 @@ def _shuffle(text: str) -> bytes:
 
 
 def sentence_vectors() -> npt.NDArray[np.float32]:
-    """float32 [n, 384]: all-MiniLM-L6-v2 of `sentences()`. About five minutes on two cores the first time, then cached."""
+    """float32 [n, 384]: all-MiniLM-L6-v2 of `sentences()`. Minutes the first time, then cached."""
     from hack import model_weights
+
+    directory = model_weights.ensure()
+    # Finding the sentences takes a minute: the key is what they follow from, not they themselves
+    lock = Path(__file__).parents[1] / "locks" / "dev.txt"
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    parts = [directory.name.encode(), python.encode(), lock.read_bytes(), str(_VERSION).encode()]
+    cached = cache_directory() / f"sentences-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}.npy"
+    if not cached.exists():
+        vectors = _embed(directory, sentences())
+        unfinished = cached.with_suffix(f".{os.getpid()}.npy")
+        np.save(unfinished, vectors)
+        unfinished.rename(cached)
+    return np.asarray(np.load(cached))
+
+
+def _embed(directory: Path, texts: list[str]) -> npt.NDArray[np.float32]:
     from memory_runtime.embedding.transformer import TransformerProvider
     from memory_runtime.embedding.weights import load_model
 
-    texts = sentences()
-    directory = model_weights.ensure()
-    key = hashlib.sha256("\n".join([directory.name, *texts]).encode()).hexdigest()[:16]
-    cached = cache_directory() / f"sentences-{key}.npy"
-    if cached.exists():
-        return np.asarray(np.load(cached))
     print(f"embedding {len(texts)} sentences (a few minutes, once)", file=sys.stderr)
     model = load_model(directory, name="all-MiniLM-L6-v2", revision=None, dim=384)
-    provider = TransformerProvider(model, timeout_seconds=120.0, cache_entries=0)
+    provider = TransformerProvider(model, timeout_seconds=600.0, cache_entries=0)
     try:
-        vectors = asyncio.run(provider.embed(texts))
+        return np.asarray(asyncio.run(provider.embed(texts)))
     finally:
         provider.close()
-    unfinished = cached.with_suffix(f".{os.getpid()}.npy")
-    np.save(unfinished, vectors)
-    unfinished.rename(cached)
-    return np.asarray(vectors)

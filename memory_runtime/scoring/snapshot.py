@@ -65,7 +65,7 @@ def params_digest(params: ScoringParams, dim: int) -> str:
 def save(
     directory: Path, segments: Sequence[Segment], params: ScoringParams, dim: int, seq: int, dead: list[Array]
 ) -> None:
-    """Makes `directory` hold exactly these segments as of ledger sequence `seq`; `dead` lists dead positions of each."""
+    """Makes `directory` hold exactly these segments as of ledger sequence `seq`; `dead`: dead positions of each."""
     directory.mkdir(parents=True, exist_ok=True)
     entries = []
     for segment, positions in zip(segments, dead, strict=True):
@@ -234,7 +234,7 @@ def _verify(raw: Array, columns: dict[str, Any], file: str) -> None:
 
 
 class VectorGuard:
-    """Checks blocks of mapped vectors before their first use; raises SnapshotUnusable where bytes are not those saved."""
+    """Checks blocks of mapped vectors before their first use; raises SnapshotUnusable where a byte has changed."""
 
     def __init__(self, vectors: Array, sums: npt.NDArray[np.uint32], file: str) -> None:
         self._bytes = _bytes_of(vectors)
