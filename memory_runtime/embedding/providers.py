@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 from memory_runtime.embedding.client import ClientVectors
 from memory_runtime.embedding.contract import EmbeddingProvider, EmbeddingSettings
@@ -24,6 +25,24 @@ def build_provider(settings: EmbeddingSettings) -> EmbeddingProvider:
     return _transformer(settings)
 
 
+def build_previous(settings: EmbeddingSettings, revision: str) -> EmbeddingProvider:
+    """The provider that gives vectors of `revision`: hashing, or the transformer in `previous_model_dir`.
+
+    Raises Unprocessable, naming `previous_model_dir`, where there is none.
+    """
+    hashing = HashProvider(settings.vector_dim)
+    if revision == hashing.revision:
+        return hashing
+    name, _, digest = revision.rpartition("@")
+    if settings.previous_model_dir is None or not name:
+        raise Unprocessable(
+            f"previous_model_dir: not set, and the stored memories were embedded by {revision}",
+            field="previous_model_dir",
+            remedy="set SOMA_PREVIOUS_MODEL_DIR to that model's directory, or go back to it and unset SOMA_REEMBED",
+        )
+    return _load(settings, settings.previous_model_dir, name, digest)
+
+
 def _transformer(settings: EmbeddingSettings) -> EmbeddingProvider:
     if settings.model_dir is None:
         raise Unprocessable(
@@ -31,6 +50,10 @@ def _transformer(settings: EmbeddingSettings) -> EmbeddingProvider:
             field="model_dir",
             remedy="set model_dir to the directory that hack/model prints, or embedding_provider to hash",
         )
+    return _load(settings, settings.model_dir, settings.model_name, settings.model_revision)
+
+
+def _load(settings: EmbeddingSettings, directory: Path, name: str, revision: str | None) -> EmbeddingProvider:
     for package in ("tokenizers", "safetensors"):
         if importlib.util.find_spec(package) is None:
             raise Unprocessable(
@@ -42,7 +65,5 @@ def _transformer(settings: EmbeddingSettings) -> EmbeddingProvider:
     from memory_runtime.embedding.transformer import TransformerProvider
     from memory_runtime.embedding.weights import load_model
 
-    model = load_model(
-        settings.model_dir, name=settings.model_name, revision=settings.model_revision, dim=settings.vector_dim
-    )
+    model = load_model(directory, name=name, revision=revision, dim=settings.vector_dim)
     return TransformerProvider(model, timeout_seconds=settings.embedding_timeout_seconds)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from memory_runtime.embedding import EmbeddingProvider, build_provider
+from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine.engine import MemoryEngine
 from memory_runtime.engine.following import Follower
 from memory_runtime.model.errors import SomaError
@@ -38,7 +39,7 @@ def build_engine(
         raise SettingsError(error.message, setting=error.field, remedy=error.remedy) from None
     follower = Follower(settings, clock)
     ledger = SQLiteLedger(settings.data_dir, normalisers=_normaliser, observer=follower.apply)
-    return MemoryEngine(settings, ledger, follower, embedding, metrics or Metrics(), clock)
+    return MemoryEngine(settings, ledger, follower, SwitchingProvider(embedding), metrics or Metrics(), clock)
 
 
 def _normaliser(state: str | None) -> ImportanceNormaliser:

@@ -9,11 +9,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from memory_runtime.embedding import EmbeddingProvider
+from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine import graphing, reporting
 from memory_runtime.engine.following import Follower
+from memory_runtime.engine.gate import Gate
 from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
 from memory_runtime.engine.recalling import Query, Recaller
+from memory_runtime.engine.reembed import Reembedder
 from memory_runtime.engine.retention import Retention
 from memory_runtime.engine.sampling import Sampling
 from memory_runtime.engine.starting import open_and_load
@@ -48,7 +50,7 @@ class MemoryEngine:
         settings: SMFSettings,
         ledger: SQLiteLedger,
         follower: Follower,
-        provider: EmbeddingProvider,
+        provider: SwitchingProvider,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -64,7 +66,9 @@ class MemoryEngine:
         self._started = False
         self._closing = False
         self._access = AccessLog()
-        self._housekeeper = Housekeeper(ledger, follower.index, self._access, metrics, clock)
+        self._housekeeper = Housekeeper(ledger, lambda: follower.index, self._access, metrics, clock)
+        self._gate = Gate()
+        self.reembedder = Reembedder(ledger, follower, provider, self._gate, clock)
         self._recaller = Recaller(follower, settings)
         self._storekeeper = Storekeeper(ledger, provider, settings, clock)
         self.retention = Retention(ledger, provider, settings, metrics, clock)
@@ -88,6 +92,7 @@ class MemoryEngine:
         self._housekeeper.start()
         self.retention.start()
         self.sampling.start()
+        self.reembedder.start()
         self._started = True
 
     async def close(self) -> None:
@@ -98,6 +103,7 @@ class MemoryEngine:
         if self._opening is not None:
             await asyncio.wait({self._opening})
         if self._started:
+            await self.reembedder.stop()
             await self.retention.stop()
             await self.sampling.stop()
             await self._housekeeper.stop()
@@ -117,7 +123,7 @@ class MemoryEngine:
             state = "stopping" if self._closing else "starting"
             raise Unavailable(f"the runtime is {state}", remedy="retry in a moment", retry_after=1.0)
         try:
-            async with asyncio.timeout(self.settings.request_timeout_seconds):
+            async with asyncio.timeout(self.settings.request_timeout_seconds), self._gate.shared():
                 yield
         except TimeoutError:
             raise DeadlineExceeded(

@@ -91,6 +91,17 @@ class Follower:
         self.load_seconds = time.monotonic() - start
         log.info("index built: %d rows in %.2f s", self.loaded_rows, self.load_seconds)
 
+    def fill(self, index: ExactIndex, run: Rows) -> None:
+        """Puts a run into another index than the one in use."""
+        with self._lock:
+            batch = self._batch(run)
+        index.upsert(batch)
+
+    def replace_index(self, index: ExactIndex) -> None:
+        """Searches go to this index from now on, and changes too."""
+        with self._lock:
+            self.index = index
+
     def _batch(self, run: Rows) -> RowBatch:
         features = [json.loads(text) if text else None for text in run.features] if self.params.feature_names else []
         return RowBatch(

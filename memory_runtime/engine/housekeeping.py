@@ -58,7 +58,7 @@ class Housekeeper:
     def __init__(
         self,
         ledger: SQLiteLedger,
-        index: ExactIndex,
+        index: Callable[[], ExactIndex],
         access: AccessLog,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -89,7 +89,7 @@ class Housekeeper:
             await asyncio.sleep(ROUND_SECONDS)
             turn += 1
             try:
-                await asyncio.to_thread(self._index.maintain)
+                await asyncio.to_thread(self._index().maintain)
                 if turn % FLUSH_EVERY == 0:
                     await self.flush_access()
                 if turn % SWEEP_EVERY == 0:
@@ -101,7 +101,7 @@ class Housekeeper:
 
     async def measure(self) -> None:
         """Sets the gauges that cost a pass over the index: too dear for every scrape."""
-        stats = await asyncio.to_thread(self._index.stats)
+        stats = await asyncio.to_thread(self._index().stats)
         metrics = self._metrics
         metrics.norm_error_max.set(stats.norm_error_max)
         metrics.decay_active.set(stats.decay_active)

@@ -44,7 +44,7 @@ def stats(engine: MemoryEngine, scope: Scope | None) -> Stats:
         half_life=engine.settings.half_life,
         mode=engine.settings.mode,
         stale=not (engine.ledger.healthy and engine.follower.in_step),
-        notes=engine.notes,
+        notes=(*engine.notes, *filter(None, (engine.reembedder.note,))),
     )
 
 

@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from memory_runtime.embedding import EmbeddingProvider
+from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine.following import Follower
-from memory_runtime.engine.writing import EMBEDDING_FACT
+from memory_runtime.engine.reembed import choose
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.sqlite import SQLiteLedger, following
 
@@ -19,7 +19,7 @@ DIMENSION_FACT: Final = "vector_dim"
 def open_and_load(
     ledger: SQLiteLedger,
     follower: Follower,
-    provider: EmbeddingProvider,
+    provider: SwitchingProvider,
     settings: SMFSettings,
     abandoned: Callable[[], bool],
 ) -> tuple[str, ...]:
@@ -39,13 +39,13 @@ def open_and_load(
 def _load(
     ledger: SQLiteLedger,
     follower: Follower,
-    provider: EmbeddingProvider,
+    provider: SwitchingProvider,
     settings: SMFSettings,
     abandoned: Callable[[], bool],
 ) -> None:
     facts = ledger.read_now(following.facts)
     _check_dimension(facts, settings)
-    _check_revision(facts, provider)
+    choose(facts, provider, settings)
     follower.rebuild(
         itertools.takewhile(lambda _: not abandoned(), ledger.scan(settings.vector_dim)),
         ledger.read_now(following.coordinate_rows),
@@ -65,16 +65,6 @@ def _check_dimension(facts: dict[str, str], settings: SMFSettings) -> None:
             f"vector_dim: this memory holds vectors of {kept} numbers, the settings say {settings.vector_dim}",
             setting="vector_dim",
             remedy=f"set SOMA_VECTOR_DIM={kept}, or another SOMA_DATA_DIR for a new memory",
-        )
-
-
-def _check_revision(facts: dict[str, str], provider: EmbeddingProvider) -> None:
-    kept = facts.get(EMBEDDING_FACT)
-    if kept is not None and provider.name != "client" and kept != provider.revision:
-        raise SettingsError(
-            f"embedding_provider: this memory was embedded by {kept}, this process would use {provider.revision}",
-            setting="embedding_provider",
-            remedy="restore that model (SOMA_MODEL_DIR, SOMA_EMBEDDING_PROVIDER), or set another SOMA_DATA_DIR",
         )
 
 

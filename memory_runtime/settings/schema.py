@@ -121,6 +121,12 @@ class SMFSettings(BaseSettings):
     model_dir: Path | None = Field(None, description="The directory of the transformer's weights; never downloaded.")
     model_name: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="The transformer's name.")
     model_revision: str | None = Field(None, description="The pinned revision that the weights must have.")
+    reembed: bool = Field(
+        False, description="Whether another embedding than the stored one may take its place, in the background."
+    )
+    previous_model_dir: Path | None = Field(
+        None, description="The weights that the stored memories were embedded by, while reembed replaces them."
+    )
     embedding_timeout_seconds: float = Field(10.0, gt=0, description="The longest that an embedding may take.")
 
     half_life: HalfLife = Field(None, description="The half-life of every memory, such as 30d; none is no decay.")

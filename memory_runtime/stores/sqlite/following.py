@@ -6,12 +6,14 @@ import math
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import Change, Collection, Operation, Rows, TailTrimmed
+
+VectorTable = Literal["vectors", "vectors_next"]
 
 
 def tail(connection: sqlite3.Connection, seq: int, limit: int) -> list[Change]:
@@ -49,45 +51,69 @@ def counts(connection: sqlite3.Connection) -> dict[tuple[str, str, str, int], in
     return {(found[0], found[1], found[2], found[3]): found[4] for found in connection.execute(sql)}
 
 
-def scan(connection: sqlite3.Connection, dim: int, batch: int) -> Iterator[Rows]:
+_MEMORY = "row, id, tenant, namespace, memory_type, importance_norm, event_time, expires_at, features"
+_IDS_AT_ONCE = 500
+
+
+def scan(connection: sqlite3.Connection, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
     """All live memories with a vector, in batches of at most `batch`, inside one view of the database.
 
-    Raises sqlite3.DatabaseError when a vector has another dimension or is missing: then the file is damaged.
+    Raises sqlite3.DatabaseError when a vector has another dimension or is missing: then the file is damaged. In
+    `vectors_next` (see `reembedding`) vectors may be missing: those memories are left out.
     """
-    last = 0
     connection.execute("BEGIN")
     try:
-        while True:
-            found = connection.execute(
-                "SELECT row, id, tenant, namespace, memory_type, importance_norm, event_time, expires_at, features"
-                " FROM memories WHERE row > ? AND deleted = 0 AND collection = 0 ORDER BY row LIMIT ?",
-                (last, batch),
-            ).fetchall()
-            if not found:
-                return
-            numbers, ids, tenants, namespaces, types, norms, times, expiries, features = zip(*found, strict=True)
-            vectors = _vectors(connection, numbers, dim)
-            last = numbers[-1]
-            yield Rows(
-                last,
-                list(ids),
-                list(tenants),
-                list(namespaces),
-                list(types),
-                list(norms),
-                list(times),
-                [math.inf if expiry is None else expiry for expiry in expiries],
-                list(features),
-                vectors,
-            )
+        yield from batches(connection, dim, batch, table)
     finally:
         connection.execute("COMMIT")
 
 
-def _vectors(connection: sqlite3.Connection, rows: Sequence[int], dim: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    found = connection.execute(
-        "SELECT row, vector FROM vectors WHERE row BETWEEN ? AND ? ORDER BY row", (rows[0], rows[-1])
-    ).fetchall()
+def batches(connection: sqlite3.Connection, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
+    """`scan`, inside whatever view the connection has."""
+    last = 0
+    made = "" if table == "vectors" else f" AND EXISTS (SELECT 1 FROM {table} v WHERE v.row = memories.row)"  # noqa: S608
+    sql = f"SELECT {_MEMORY} FROM memories WHERE row > ? AND deleted = 0 AND collection = 0{made} ORDER BY row LIMIT ?"  # noqa: S608
+    while found := connection.execute(sql, (last, batch)).fetchall():
+        yield _rows(connection, found, dim, table)
+        last = found[-1][0]
+
+
+def some(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int) -> Iterator[Rows]:
+    """The live memories among these ids, as `scan` gives them."""
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        part = ids[start : start + _IDS_AT_ONCE]
+        marks = ",".join("?" * len(part))
+        sql = f"SELECT {_MEMORY} FROM memories WHERE id IN ({marks}) AND deleted = 0 AND collection = 0 ORDER BY row"  # noqa: S608
+        found = connection.execute(sql, part).fetchall()
+        if found:
+            yield _rows(connection, found, dim, "vectors")
+
+
+def _rows(connection: sqlite3.Connection, found: Sequence[Any], dim: int, table: VectorTable) -> Rows:
+    numbers, ids, tenants, namespaces, types, norms, times, expiries, features = zip(*found, strict=True)
+    return Rows(
+        numbers[-1],
+        list(ids),
+        list(tenants),
+        list(namespaces),
+        list(types),
+        list(norms),
+        list(times),
+        [math.inf if expiry is None else expiry for expiry in expiries],
+        list(features),
+        _vectors(connection, numbers, dim, table),
+    )
+
+
+def _vectors(
+    connection: sqlite3.Connection, rows: Sequence[int], dim: int, table: VectorTable
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if rows[-1] - rows[0] < 4 * len(rows):
+        sql = f"SELECT row, vector FROM {table} WHERE row BETWEEN ? AND ? ORDER BY row"  # noqa: S608
+        found = connection.execute(sql, (rows[0], rows[-1])).fetchall()
+    else:
+        sql = f"SELECT row, vector FROM {table} WHERE row IN ({','.join('?' * len(rows))}) ORDER BY row"  # noqa: S608
+        found = connection.execute(sql, rows).fetchall()
     if len(found) != len(rows):
         wanted = set(rows)
         found = [pair for pair in found if pair[0] in wanted]

@@ -149,11 +149,11 @@ class SQLiteLedger:
             self._connections.append(connection)
         return connection
 
-    def scan(self, dim: int, batch: int = 20_000) -> Iterator[Rows]:
+    def scan(self, dim: int, batch: int = 20_000, table: following.VectorTable = "vectors") -> Iterator[Rows]:
         """All live memories, in batches, for building an index; blocking. Raises Unavailable for a damaged file."""
         connection = opening.connect(self.path, writer=False)
         try:
-            yield from following.scan(connection, dim, batch)
+            yield from following.scan(connection, dim, batch, table)
         except sqlite3.Error as error:
             self._damaged = True
             answer: SomaError = opening.in_words(error)
