@@ -174,8 +174,10 @@ class _Exchange:
     async def fail(self, error: SomaError, receive: Receive) -> None:
         """Answers with the error, unless an answer has begun already."""
         if not self.status:
-            with contextlib.suppress(OSError):
+            try:
                 await error_response(error)(self.scope, receive, self.send)
+            except Exception as reason:  # the connection broke: each protocol says so with an error of its own
+                log.debug("the answer could not be sent", extra={"request_id": self.request_id, "reason": str(reason)})
 
     def report(self, metrics: Metrics) -> None:
         """Counts and logs the request. Neither query string nor body nor token is logged."""
