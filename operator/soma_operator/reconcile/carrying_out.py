@@ -51,6 +51,7 @@ class Steps:
         if child is None:
             if facts is not None and step.verb is Verb.DELETE:
                 await self._bench.client.delete(step.ref, facts.uid)
+                log.info("deleted, as it is no longer desired", extra={"object": str(step.ref)})
         elif step.verb is Verb.CONFLICT:
             self._found.failures[step.ref] = self._conflict(step.ref)
         elif step.verb is Verb.CREATE:
@@ -90,6 +91,7 @@ class Steps:
     async def _apply(self, child: Child, *, force: bool = True) -> None:
         manifest = await self._allowed_part(child)
         answer = await self._bench.client.apply(child.ref, manifest, force=force)
+        log.info("applied", extra={"object": str(child.ref), "hash": child.hash})
         self.took(child, answer)
 
     def took(self, child: Child, answer: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from soma_operator.status.findings import Findings
 from soma_operator.status.memory import memory_status
 from soma_operator.telemetry import metrics
 
+log = logging.getLogger(__name__)
 _TOLD = ("Ready", "Stalled", "Suspended", "Available")
 
 
@@ -58,5 +60,6 @@ def _tell(bench: Workbench, parent: Parent, before: tuple[Condition, ...], after
         wrong = kind == "Stalled" or (kind == "Available" and new.status is ConditionStatus.FALSE)
         if kind == "Ready" and new.status is not ConditionStatus.TRUE:
             continue
+        log.info("condition changed", extra={"condition": kind, "status": new.status.value, "reason": new.reason})
         reason = new.reason if kind in ("Stalled", "Ready") else f"{kind}{new.status.value}"
         bench.recorder.record(parent.ref, parent.uid, WARNING if wrong else NORMAL, reason, f"{kind}: {new.message}")
