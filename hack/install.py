@@ -49,11 +49,17 @@ def apply_operator(cluster: Cluster, images: Mapping[str, Image]) -> Kubectl:
     """Apply CRDs and operator, and wait until both replicas run the image that was loaded."""
     kubectl = connect(cluster, OPERATOR_NAMESPACE)
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests/overlays/local"))
-    # The tag stays `dev`: a new image under it reaches the pods only through new pods, which its id in the template
-    # brings.
-    noted = {"dev.somatech.memory/images": " ".join(sorted(image.id for image in images.values()))}
-    patch = {"spec": {"template": {"metadata": {"annotations": noted}}}}
-    kubectl("patch", "deployment", "soma-operator", "-p", json.dumps(patch), "--field-manager=soma-install")
+    manifest = pinned(kubectl("kustomize", str(ROOT / "manifests/overlays/local")), images)
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
     kubectl("rollout", "status", "deployment/soma-operator", "--timeout=150s", timeout=160)
     return kubectl
+
+
+def pinned(manifest: str, images: Mapping[str, Image]) -> str:
+    """The manifest with the tag `dev` of each image replaced by the one that names its content.
+
+    Under a tag that stays, a changed image reaches no pod that runs, and a memory would be served by an older one.
+    """
+    for image in images.values():
+        manifest = manifest.replace(image.ref, image.pinned_ref)
+    return manifest

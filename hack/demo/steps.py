@@ -96,8 +96,14 @@ def apply_sample(demo: Demo) -> None:
 
 def await_ready(demo: Demo) -> None:
     memory = demo.memory()
+    wanted = demo.images["soma-memory-runtime"].pinned_ref
     started = time.monotonic()
-    if not demo.screen.watch(memory.rows, lambda: memory.is_true("Ready"), READY_SECONDS):
+
+    def ready() -> bool:
+        # A memory of an earlier demo is Ready until the new operator replaces its pod by one of the new image.
+        return memory.is_true("Ready") and {pod["spec"]["containers"][0]["image"] for pod in memory.pods()} == {wanted}
+
+    if not demo.screen.watch(memory.rows, ready, READY_SECONDS):
         found = memory.condition("Ready")
         raise DemoError(
             f"{memory.name} is not Ready after {READY_SECONDS:.0f} s: {found.get('reason', 'no condition yet')}: "

@@ -15,11 +15,15 @@ from hack.images.errors import ImageError
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A built image. `id` is the digest of its configuration, `size` the bytes of its layers, unpacked."""
+    """A built image. `id` is the digest of its configuration, `size` the bytes of its layers, unpacked.
+
+    `ref` ends in `:dev`, `pinned_ref` in the hash of what went in; both name the image in the archive.
+    """
 
     name: str
     archive: Path
     ref: str
+    pinned_ref: str
     id: str
     size: int
     layers: tuple[int, ...] = ()
@@ -36,7 +40,8 @@ def read(name: str, archive: Path) -> Image:
     except (tarfile.TarError, KeyError, IndexError, ValueError) as error:
         raise ImageError(f"{archive} is not a whole docker-archive ({error}): delete it and build again") from error
     digest = Path(manifest["Config"]).name.removesuffix(".json")
-    return Image(name, archive, manifest["RepoTags"][0], f"sha256:{digest}", sum(layers), layers, config)
+    tags = manifest["RepoTags"]
+    return Image(name, archive, tags[0], tags[-1], f"sha256:{digest}", sum(layers), layers, config)
 
 
 def retag(source: Path, target: Path, references: list[str]) -> None:

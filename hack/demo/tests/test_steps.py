@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from hack import install
 from hack.demo import steps
 from hack.demo.conversation import Conversation, Question, Turn
 from hack.demo.errors import DemoError
 from hack.demo.screen import Screen
 from hack.demo.service import Hit
+from hack.images import Image
 
 FACTORS: dict[str, Any] = {
     "similarity": 0.5,
@@ -107,3 +110,8 @@ def test_steps_are_numbered_and_timed_even_when_they_fail() -> None:
     assert "[1/2] first" in out.getvalue()
     assert "[2/2] second [not markup]" in out.getvalue()
     assert len(shown.taken) == 2
+
+
+def test_installed_manifests_name_the_images_by_their_content() -> None:
+    image = Image("soma", Path("x.tar"), "reg/soma:dev", "reg/soma:abc", "sha256:1", 1)
+    assert install.pinned("image: reg/soma:dev\nvalue: reg/soma:dev\n", {"soma": image}).count("reg/soma:abc") == 2

@@ -60,7 +60,9 @@ def test_labels_tell_title_version_licence_and_inputs(images: dict[str, Image], 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_archive_is_named_as_the_cluster_asks_for_it(images: dict[str, Image], name: str) -> None:
+    inputs = images[name].archive.stem.removeprefix(f"{name}-")
     assert images[name].ref == f"docker.io/library/{name}:dev"
+    assert images[name].pinned_ref == f"docker.io/library/{name}:{inputs}"
 
 
 def test_unchanged_inputs_are_not_built_again(images: dict[str, Image], monkeypatch: pytest.MonkeyPatch) -> None:

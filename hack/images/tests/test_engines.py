@@ -126,7 +126,7 @@ def test_archive_is_read_and_renamed_without_touching_its_layers(tmp_path: Path)
     source = docker_archive(tmp_path / "a.tar", ["one:dev"])
     archive.retag(source, tmp_path / "b.tar", ["two:dev", "two:hash"])
     before, after = archive.read("x", source), archive.read("x", tmp_path / "b.tar")
-    assert (before.ref, after.ref) == ("one:dev", "two:dev")
+    assert (before.ref, after.ref, after.pinned_ref) == ("one:dev", "two:dev", "two:hash")
     assert (after.id, after.size) == (before.id, before.size) == ("sha256:c0ffee", 1000)
 
 
