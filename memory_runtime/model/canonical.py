@@ -13,6 +13,7 @@ from memory_runtime.model.errors import InvalidArgument
 
 SCHEMA_VERSION = 1
 MAX_DEPTH = 64
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: Any, *, field: str = "payload") -> str:
@@ -23,7 +24,7 @@ def canonical_json(value: Any, *, field: str = "payload") -> str:
     """
     _check_depth(value, field)
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = _ENCODER.encode(value)
         text.encode("utf-8")
     except (TypeError, ValueError) as error:
         raise InvalidArgument(
