@@ -28,6 +28,8 @@ class Workers:
         self._queue = queue
         self._count = count
         self._busy: dict[int, float] = {}
+        # By uid, because a namespace of the same name may follow: its resources are others.
+        self._doomed: dict[Ref, str] = {}
 
     def stuck(self) -> bool:
         """Whether a worker works on one key for far longer than it may."""
@@ -82,6 +84,8 @@ class Workers:
         if parent is None or parent.deleting:
             self._forget(key)
             return Outcome(result="gone")
+        if self._doomed.get(key) == parent.uid:
+            return Outcome(result="terminating")
         if key.kind is SOMA_MEMORY:
             return await reconcile_memory(self._bench, parent)
         return await reconcile_backup(self._bench, parent)
@@ -99,6 +103,9 @@ class Workers:
         if error.reason is Reason.NAMESPACE_TERMINATING:
             log.info("the namespace is being deleted: nothing is done any more")
             self._queue.succeeded(key)
+            parent = self._bench.store.parent(key)
+            if parent is not None:
+                self._doomed[key] = parent.uid
             return "terminating"
         if error.not_found:
             # The resource went away between the watch and the write.
@@ -114,3 +121,4 @@ class Workers:
     def _forget(self, key: Ref) -> None:
         self._queue.forget(key)
         self._bench.slots.release(key)
+        self._doomed.pop(key, None)

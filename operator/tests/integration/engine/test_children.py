@@ -210,7 +210,14 @@ def test_an_existing_claim_is_used_and_never_owned(memory: Memory) -> None:
 
 
 def test_a_steady_state_costs_no_write(serving: Memory, operator: Operator) -> None:
-    time.sleep(1)
+
+    def quiet() -> bool:
+        """Of other tests' namespaces, which are being deleted."""
+        seen = operator.writes()
+        time.sleep(2)
+        return operator.writes() == seen
+
+    until("quiet", quiet, 60)
     before, written = everything(serving.kubectl), operator.writes()
     for kind, name in CHILDREN[:2]:
         # An event of a child that changes nothing of ours.
