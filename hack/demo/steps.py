@@ -29,6 +29,7 @@ TOP_K = 3
 MOST_QUESTIONS = 6
 READY_SECONDS = 180.0
 EDITOR = "demo-editor"
+DRIFT_LINES = 8  # Drift, Count, Items, and the five fields of one edit
 DAY = 86_400.0
 
 
@@ -254,19 +255,18 @@ def show_drift(demo: Demo) -> None:
 
 
 def _drift_lines(described: list[str]) -> list[str]:
-    """The block `Drift:` of the status, and the events about it."""
+    """Of the status, the head of the block `Drift:` with its newest edit; of the events, those about drift."""
     start = next((number for number, line in enumerate(described) if line.strip() == "Drift:"), None)
     if start is None:
         return []
     depth = len(described[start]) - len(described[start].lstrip())
     block = [described[start]]
-    for line in described[start + 1 :]:
-        if line.strip() and len(line) - len(line.lstrip()) <= depth:
+    for line in described[start + 1 : start + DRIFT_LINES]:
+        if len(line) - len(line.lstrip()) <= depth:
             break
         block.append(line)
-    return [line[depth:] for line in block[:9]] + [
-        line.strip() for line in described if "Drift" in line and "Normal" in line
-    ][:2]
+    events = described[described.index("Events:") :] if "Events:" in described else []
+    return [line[depth:] for line in block] + [line.strip() for line in events if "Drift" in line][-2:]
 
 
 def what_next(demo: Demo) -> None:
