@@ -25,6 +25,27 @@ _CHATTY = (
 )
 
 
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    """What was passed as `extra=`; kopf passes its settings and the object's reference, which say nothing to a
+    reader."""
+    found = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    return {key: value for key, value in found.items() if not key.startswith("k8s_") and key != "settings"}
+
+
+class TextFormatter(logging.Formatter):
+    """For people: `extra=` fields follow the message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and a traceback if there is one."""
+        fields = {**({"resource": RESOURCE.get()} if RECONCILE_ID.get() else {}), **_extra(record)}
+        told = " ".join(f"{key}={value}" for key, value in fields.items())
+        head, newline, traceback = super().format(record).partition("\n")
+        return f"{head} {told}".rstrip() + newline + traceback
+
+
 class JsonFormatter(logging.Formatter):
     """`extra=` fields become keys of the object."""
 
@@ -39,13 +60,7 @@ class JsonFormatter(logging.Formatter):
         if RECONCILE_ID.get():
             entry["reconcile_id"] = RECONCILE_ID.get()
             entry["resource"] = RESOURCE.get()
-        entry.update(
-            {
-                k: v
-                for k, v in vars(record).items()
-                if k not in _STANDARD and not k.startswith("k8s_") and k != "settings"
-            }
-        )
+        entry.update(_extra(record))
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str, ensure_ascii=False)
@@ -57,7 +72,7 @@ def configure(settings: OperatorSettings) -> None:
     if settings.log_format is LogFormat.JSON:
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        handler.setFormatter(TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.value)

@@ -11,7 +11,7 @@ import pytest
 
 from soma_operator.main import main
 from soma_operator.settings import InvalidSettingsError, OperatorSettings
-from soma_operator.telemetry.logs import RECONCILE_ID, JsonFormatter
+from soma_operator.telemetry.logs import RECONCILE_ID, JsonFormatter, TextFormatter
 
 
 def read(**given: str) -> OperatorSettings:
@@ -91,3 +91,8 @@ def test_a_log_line_is_json_with_the_reconciles_id() -> None:
         "a",
         "INFO",
     )
+
+
+def test_a_text_line_tells_the_fields_too() -> None:
+    record = logging.makeLogRecord({"msg": "applied", "object": "Service/store", "settings": object(), "k8s_ref": {}})
+    assert TextFormatter().format(record).endswith("applied object=Service/store")
