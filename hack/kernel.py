@@ -55,7 +55,10 @@ def compile_to(target: Path, cc: str, flags: tuple[str, ...]) -> None:
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     sources = [str(SOURCE / name) for name in FILES]
     made = subprocess.run(
-        [cc, *flags, f"-I{include}", *sources, "-o", str(unfinished), "-lm"], capture_output=True, text=True, check=False
+        [cc, *flags, f"-I{include}", *sources, "-o", str(unfinished), "-lm"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if made.returncode:
         unfinished.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def search(view: View, request: Request) -> tuple[list[list[ScoredRow]], int]:
 
 
 def _scan(plan: Plan, stretches: list[Stretch], request: Request) -> None:
-    if len(stretches) == 1:
+    if len(stretches) == 1 and kernel.load() is not None:
         # Nothing to take turns with, and the compiled scan stops by itself: small blocks would only cost calls
         stretches[0].block = LARGEST_BLOCK
     while stretches:

@@ -124,6 +124,7 @@ def _write_segment(directory: Path, segment: Segment) -> tuple[Path, dict[str, A
         padding = -offset % _ALIGN
         chunks.append(b"\0" * padding)
         offset += padding
+    layout["size"] = offset
     _write_durably(path, chunks)
     return path, layout
 
@@ -186,6 +187,8 @@ def _read_segment(directory: Path, entry: dict[str, Any], shared: dict[bytes, Ba
     path = directory / layout["file"]
     # Copy on write: deaths are marked in memory, the file stays as it was checked
     raw = np.memmap(path, np.uint8, mode="c")
+    if len(raw) != layout["size"]:
+        raise _unusable(f"{path.name} has {len(raw)} bytes instead of {layout['size']}")
     columns: dict[str, Any] = {name: _column(raw, place) for name, place in layout["columns"].items()}
     _verify(raw, layout["columns"], path.name)
     sums_at = layout["vector_sums"]
