@@ -66,7 +66,7 @@ class MemoryEngine:
         self._started = False
         self._closing = False
         self._access = AccessLog()
-        self._housekeeper = Housekeeper(ledger, lambda: follower.index, self._access, metrics, clock)
+        self._housekeeper = Housekeeper(ledger, follower, self._access, metrics, clock)
         self._gate = Gate()
         self.reembedder = Reembedder(ledger, follower, provider, self._gate, clock)
         self._recaller = Recaller(follower, settings)

@@ -61,7 +61,7 @@ class Follower:
         self._tenants, self._namespaces = Codes(), Codes()
         self._types = Codes(sorted(settings.half_life_by_type))
         self.params = scoring_params(settings, self._types)
-        self.index = ExactIndex(settings.vector_dim, self.params, clock)
+        self.index = self.fresh_index()
         self.coordinates = CoordinateCollections()
         self.counts: Counter[CountKey] = Counter()
         self.applied_seq = 0
@@ -70,6 +70,12 @@ class Follower:
         self.load_seconds = 0.0
         self._lock = threading.Lock()
 
+    def fresh_index(self) -> ExactIndex:
+        """An empty index, as the settings want it."""
+        index = ExactIndex(self._settings.vector_dim, self.params, self._clock)
+        index.set_hot_tier(self._settings.hot_tier_mb * 2**20)
+        return index
+
     def rebuild(
         self,
         rows: Iterable[Rows],
@@ -77,19 +83,26 @@ class Follower:
         counts: Mapping[CountKey, int],
         seq: int,
     ) -> None:
-        """Fills the empty index from a scan that saw everything up to `seq`."""
+        """Puts a new index, filled from a scan that saw exactly what was done up to `seq`, in the place of the old one.
+
+        No change may be applied meanwhile: at the start there is none, later it runs on the ledger's writer thread.
+        """
         start = time.monotonic()
+        index, collections, loaded = self.fresh_index(), CoordinateCollections(), 0
         for run in rows:
-            self.index.upsert(self._batch(run))
-            self.loaded_rows += len(run.ids)
-        if self.loaded_rows:
-            self.index.compact()
+            self.fill(index, run)
+            loaded += len(run.ids)
+        if loaded:
+            index.compact()
         for identity, tenant, namespace, memory_type, text in coordinates:
-            self.coordinates.put(identity, tenant, namespace, memory_type, text)
-        self.counts = Counter(dict(counts))
-        self.applied_seq = seq
-        self.load_seconds = time.monotonic() - start
-        log.info("index built: %d rows in %.2f s", self.loaded_rows, self.load_seconds)
+            collections.put(identity, tenant, namespace, memory_type, text)
+        with self._lock:
+            self.index, self.coordinates = index, collections
+            self.counts = Counter(dict(counts))
+            self.applied_seq = seq
+            self.in_step = True
+        self.loaded_rows, self.load_seconds = loaded, time.monotonic() - start
+        log.info("index built: %d rows in %.2f s", loaded, self.load_seconds)
 
     def fill(self, index: ExactIndex, run: Rows) -> None:
         """Puts a run into another index than the one in use."""
@@ -123,7 +136,7 @@ class Follower:
         return np.array([[(one or {}).get(name, 1.0) for name in names] for one in features], dtype=float)
 
     def apply(self, changes: Sequence[Applied]) -> None:
-        """The ledger's observer. An error leaves `in_step` False: readiness says so, and a restart rebuilds."""
+        """The ledger's observer. An error leaves `in_step` False: readiness says so, and housekeeping rebuilds."""
         with self._lock:
             try:
                 self._apply(changes)

@@ -11,11 +11,11 @@ from typing import Final
 
 import numpy as np
 
+from memory_runtime.engine.following import Follower
 from memory_runtime.model.errors import SomaError
 from memory_runtime.model.records import Scope
-from memory_runtime.scoring import ExactIndex
 from memory_runtime.stores.contracts import Delete, Unit
-from memory_runtime.stores.sqlite import SQLiteLedger, reading
+from memory_runtime.stores.sqlite import SQLiteLedger, following, reading
 from memory_runtime.stores.sqlite.writing import Transaction
 from memory_runtime.telemetry.metrics import Metrics
 
@@ -58,13 +58,13 @@ class Housekeeper:
     def __init__(
         self,
         ledger: SQLiteLedger,
-        index: Callable[[], ExactIndex],
+        follower: Follower,
         access: AccessLog,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
-        self._index = index
+        self._follower = follower
         self._metrics = metrics
         self._access = access
         self._clock = clock
@@ -89,7 +89,8 @@ class Housekeeper:
             await asyncio.sleep(ROUND_SECONDS)
             turn += 1
             try:
-                await asyncio.to_thread(self._index().maintain)
+                await self.mend()
+                await asyncio.to_thread(self._follower.index.maintain)
                 if turn % FLUSH_EVERY == 0:
                     await self.flush_access()
                 if turn % SWEEP_EVERY == 0:
@@ -99,9 +100,27 @@ class Housekeeper:
             except SomaError as error:
                 log.warning("housekeeping was put off: %s", error)
 
+    async def mend(self) -> bool:
+        """Builds the index anew where it could not follow the ledger; writes wait meanwhile. True if it had to."""
+        if self._follower.in_step:
+            return False
+        log.warning("the index is out of step with the ledger and is built anew")
+        await self._ledger.transact(self._rebuild)
+        return True
+
+    def _rebuild(self, _: Transaction) -> None:
+        """On the writer's thread, so that no change can pass between the scan and the swap."""
+        ledger, follower = self._ledger, self._follower
+        follower.rebuild(
+            ledger.scan(follower.index.dim),
+            ledger.read_now(following.coordinate_rows),
+            ledger.read_now(following.counts),
+            ledger.head_seq,
+        )
+
     async def measure(self) -> None:
         """Sets the gauges that cost a pass over the index: too dear for every scrape."""
-        stats = await asyncio.to_thread(self._index().stats)
+        stats = await asyncio.to_thread(self._follower.index.stats)
         metrics = self._metrics
         metrics.norm_error_max.set(stats.norm_error_max)
         metrics.decay_active.set(stats.decay_active)

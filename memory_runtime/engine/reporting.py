@@ -60,7 +60,7 @@ def readiness(engine: MemoryEngine, *, started: bool, closing: bool) -> Readines
     elif not ledger:
         reasons.append("the ledger is damaged: restore it from a backup")
     elif not index:
-        reasons.append("the index is behind the ledger: restart to rebuild it")
+        reasons.append("the index is behind the ledger: it is being built anew")
     return Readiness(
         ready=not reasons,
         started=started,

@@ -141,7 +141,7 @@ class Writer:
         try:
             self._observer(transaction.applied)
         except Exception:
-            # durable already, so the writers must be told so; the observer marks itself stale and rebuilds
+            # durable already, so the writers must be told so; the observer knows that it is behind, and rebuilds
             log.exception("the index could not follow the ledger")
         self.head_seq = transaction.applied[-1].receipt.seq
 

@@ -453,6 +453,25 @@ async def test_an_engine_that_is_not_started_or_is_closed_refuses_and_says_which
     assert not (await engine.ready()).ready
 
 
+async def test_an_index_that_fell_out_of_step_is_built_anew_without_a_restart(
+    open_engine: Any, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3)
+    await engine.store(scope, item(1, [1, 0, 0]))
+    await engine.coordinate_store(scope, (7.0,), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.follower.index, "upsert", lambda _: (_ for _ in ()).throw(MemoryError))
+        assert (await engine.store(scope, item(2, [1, 0, 0]))).created, "it is durable, so it is acknowledged"
+        assert not (await engine.ready()).ready
+    assert await engine._housekeeper.mend()
+    assert not await engine._housekeeper.mend()
+    assert (await engine.ready()).ready
+    await engine.store(scope, item(3, [1, 0, 0]))
+    assert sorted(coordinates(await engine.recall(scope, asked([1, 0, 0])))) == [1.0, 2.0, 3.0]
+    assert len(await engine.coordinate_recall(scope, (7.0,))) == 1
+    assert (await engine.stats(scope)).total_memories == 3
+
+
 async def test_stats_go_on_with_the_last_counts_when_the_ledger_is_away(open_engine: Any, scope: Scope) -> None:
     engine: MemoryEngine = await open_engine(vector_dim=3)
     await engine.store(scope, item(1, [1, 0, 0]))
