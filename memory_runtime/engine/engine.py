@@ -13,6 +13,7 @@ from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine import graphing, reporting
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.gate import Gate
+from memory_runtime.engine.gates import Gates
 from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
 from memory_runtime.engine.recalling import Query, Recaller
 from memory_runtime.engine.reembed import Reembedder
@@ -73,6 +74,7 @@ class MemoryEngine:
         self._storekeeper = Storekeeper(ledger, provider, settings, clock)
         self.retention = Retention(ledger, provider, settings, metrics, clock)
         self.sampling = Sampling(follower, settings, metrics)
+        self.gates = Gates(ledger, follower, settings, metrics, self.sampling, self.retention, clock)
 
     async def start(self) -> None:
         """Opens and migrates the ledger and fills the index; the event loop goes on answering probes meanwhile.
@@ -88,6 +90,7 @@ class MemoryEngine:
         # shielded: a cancelled start must not leave the thread alone with the ledger; `close` waits for it
         self.notes = await asyncio.shield(self._opening)
         reporting.follow(self)
+        await self.gates.resume()
         await self._housekeeper.measure()
         self._housekeeper.start()
         self.retention.start()
@@ -106,6 +109,7 @@ class MemoryEngine:
             await self.reembedder.stop()
             await self.retention.stop()
             await self.sampling.stop()
+            self.gates.stop()
             await self._housekeeper.stop()
         await self.heartbeat.stop()
         await asyncio.to_thread(self.ledger.close)

@@ -41,10 +41,10 @@ def stats(engine: MemoryEngine, scope: Scope | None) -> Stats:
         model_revision=engine.provider.revision,
         head_seq=engine.ledger.head_seq,
         applied_seq=engine.follower.applied_seq,
-        half_life=engine.settings.half_life,
+        half_life=engine.follower.params.default.half_life,
         mode=engine.settings.mode,
         stale=not (engine.ledger.healthy and engine.follower.in_step),
-        notes=(*engine.notes, *filter(None, (engine.reembedder.note,))),
+        notes=(*engine.notes, *engine.gates.notes, *filter(None, (engine.reembedder.note,))),
     )
 
 

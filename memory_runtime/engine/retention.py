@@ -13,6 +13,7 @@ import contextlib
 import logging
 import sqlite3
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class Bounds:
             value = getattr(self, name)
             if value is not None and not (value > 0 or (value == 0 and name != "ttl")):
                 raise InvalidArgument(f"{name}: must be greater than zero", field=name, remedy="leave it out for none")
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a bound at all."""
+        return bool(self.ttl or self.max_rows or self.max_bytes)
 
     def before(self, now: float) -> float:
         """The moment before which a memory is over its time."""
@@ -239,6 +245,17 @@ class Retention:
             log.info("retention: archived and purged", extra={"evicted": evicted, "archives": len(archives)})
         return Swept(pace.examined, evicted, tuple(archives), more and evicted > 0, interrupted)
 
+    async def leaving(self) -> list[bytes]:
+        """The ids that a sweep of everything would take now: what enabling retention would do to answers."""
+        pace, now = _Pace(0, 0.0, self._stop, rest=0.0), self._clock()
+        try:
+            extents = await self._survey(None, self.bounds, now, pace)
+            chosen = await self._choose(extents, None, self.bounds, now, pace)
+        except _Interrupted:
+            return []
+        rows = [one.row for several in chosen.values() for one in several]
+        return await self._ledger.read(lambda connection: retaining.ids_of(connection, rows))
+
     async def _slices(self, scope: Scope | None, pace: _Pace) -> AsyncIterator[dict[Scope, RetentionRows]]:
         after: int | None = 0
         dim = self._settings.vector_dim
@@ -282,17 +299,17 @@ class Retention:
         if not kept:
             return [], 0
         archive = await asyncio.to_thread(self.archives.write, scope, kept)
-        gone = await self._purge(scope, archive, kept, Counter(one.reason for one in chosen))
-        if gone == len(chosen):
-            for reason, count in Counter(one.reason for one in chosen).items():
-                self._metrics.evictions.labels(reason).inc(count)
-        elif gone:
-            # some were stored again, pinned or held meanwhile: which bound the others went by is in the archive's order
-            self._metrics.evictions.labels(chosen[0].reason).inc(gone)
-        return [archive.name], gone
+        by_row = {one.row: one.reason for one in chosen}
+        reasons = {one.record.id: by_row[one.row] for one in kept}
+        gone = await self._purge(scope, archive, kept, reasons)
+        for reason, count in Counter(reasons[one] for one in gone).items():
+            self._metrics.evictions.labels(reason).inc(count)
+        return [archive.name], len(gone)
 
-    async def _purge(self, scope: Scope, archive: Archive, kept: Sequence[Kept], reasons: Counter[str]) -> int:
-        detail = {"archived": archive.memories, "reasons": dict(reasons)}
+    async def _purge(
+        self, scope: Scope, archive: Archive, kept: Sequence[Kept], reasons: dict[uuid.UUID, str]
+    ) -> list[uuid.UUID]:
+        detail = {"archived": archive.memories, "reasons": dict(Counter(reasons.values()))}
         entry = AuditEntry(
             scope.tenant, "retention", "retention.purge", f"{scope.namespace}/{archive.name}", self._clock(), detail
         )
@@ -300,7 +317,7 @@ class Retention:
         gone = await self._ledger.transact(
             lambda transaction: retaining.purge(transaction, records, self._clock(), entry)
         )
-        return len(gone)
+        return [one.id for one in gone]
 
     async def restore(self, scope: Scope, name: str, *, pin: bool = False, actor: str = "") -> Restored:
         """Puts an archive's memories back, with the i, times, accesses and links that they had; `pin` keeps them.

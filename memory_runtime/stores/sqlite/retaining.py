@@ -33,10 +33,11 @@ class Slice(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A memory as an archive keeps it: the record with its vector, and its links in both directions."""
+    """A memory as an archive keeps it: the record with its vector, its links both ways, and its row in the ledger."""
 
     record: MemoryRecord
     links: list[Edge]
+    row: int = 0
 
 
 class Restored(NamedTuple):
@@ -72,12 +73,12 @@ def kept(connection: sqlite3.Connection, rows: Sequence[int]) -> list[Kept]:
     """Those of the rows that are alive and may go, whole, in order of id."""
     marks = ",".join("?" * len(rows))
     sql = (
-        f"SELECT id FROM memories WHERE row IN ({marks}) AND deleted = 0 AND pinned = 0 AND hold = 0"  # noqa: S608
+        f"SELECT id, row FROM memories WHERE row IN ({marks}) AND deleted = 0 AND pinned = 0 AND hold = 0"  # noqa: S608
         " ORDER BY id"
     )
-    ids = [found[0] for found in connection.execute(sql, list(rows))]
-    records = [reading.get(connection, uuid.UUID(bytes=one)) for one in ids]
-    return [Kept(record, _links(connection, record)) for record in records if record is not None]
+    found = connection.execute(sql, list(rows)).fetchall()
+    records = [(reading.get(connection, uuid.UUID(bytes=identity)), row) for identity, row in found]
+    return [Kept(record, _links(connection, record), row) for record, row in records if record is not None]
 
 
 def described(connection: sqlite3.Connection, rows: Sequence[int]) -> dict[int, MemoryRecord]:
@@ -85,6 +86,12 @@ def described(connection: sqlite3.Connection, rows: Sequence[int]) -> dict[int, 
     marks = ",".join("?" * len(rows))
     ids = dict(connection.execute(f"SELECT id, row FROM memories WHERE row IN ({marks})", list(rows)))  # noqa: S608
     return {ids[one]: record for one, record in reading.by_ids(connection, list(ids)).items()}
+
+
+def ids_of(connection: sqlite3.Connection, rows: Sequence[int]) -> list[bytes]:
+    """The ids of these rows."""
+    found = (connection.execute("SELECT id FROM memories WHERE row = ?", (row,)).fetchone() for row in rows)
+    return [one[0] for one in found if one is not None]
 
 
 def _links(connection: sqlite3.Connection, record: MemoryRecord) -> list[Edge]:
