@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (KubectlError, TimeoutError) as error:
         screen.bad(str(error), "kubectl -n soma-system logs deployment/soma-operator; make cluster-status")
         return 1
+    except OSError as error:
+        screen.bad(str(error), "is the disk full? SOMA_CACHE names another place for what is built")
+        return 2
     except KeyboardInterrupt:
         screen.bad("interrupted", "it is safe to run it again: make demo")
         return 130

@@ -1,6 +1,6 @@
 """Builds the container images of the operator and the runtime. Lives here: collecting wheels, making a base without
 an image registry, driving docker or buildah, reading the archives that come out. May import the standard library,
-`packaging`, and `hack.cluster` (only to load an image into a node); nothing of the product.
+`packaging`, and `hack.cluster` (to load an image into a node, and to show progress); nothing of the product.
 
     from hack.images import build
     build()["soma-memory-runtime"].archive  # a docker-archive: `ctr images import`, `kind load image-archive`

@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ImageError as error:
         print(f"images: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"images: {error}: is the disk full? SOMA_CACHE names another place for what is built", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("images: interrupted", file=sys.stderr)
         return 130

@@ -11,9 +11,11 @@ import fcntl
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hack.cluster.tools.progress import step
 from hack.images.aptconfig import Sources, proxies, sources
 from hack.images.errors import ImageError
 from hack.images.layout import SUITE, cache, machine
@@ -64,7 +66,8 @@ def base(*, refresh: bool = False) -> Base:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if refresh or not archive.exists():
             install({program: package for program, package in NEEDED.items() if not _present(program)})
-            _make(archive, sources())
+            with step(f"base of Debian {SUITE}'s packages (about a minute and a half, once)", 1, 1, str):
+                _make(archive, sources())
     return Base(archive, _dated(key, archive))
 
 
@@ -74,7 +77,6 @@ def _dated(key: str, archive: Path) -> str:
 
 
 def _make(archive: Path, origin: Sources) -> None:
-    say(f"making a base of Debian {SUITE}'s packages with debootstrap (about a minute and a half, once)")
     # Not in /tmp, which may be mounted nodev or noexec: debootstrap makes device files and runs what it unpacks.
     with tempfile.TemporaryDirectory(prefix=".debootstrap-", dir=archive.parent) as scratch:
         root = Path(scratch, "root")
@@ -169,9 +171,16 @@ def install(missing: dict[str, str]) -> None:
     require_root()
     say(f"installing {', '.join(packages)} with apt-get (about 20 s, once)")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update", "--quiet"], "apt-get update failed", env=environment)
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *packages]
-    run(command, f"apt-get could not install {', '.join(packages)}", env=environment)
+    waiting = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "--quiet"]
+    command = [*waiting, "--yes", "--no-install-recommends", "install", *packages]
+    failed = f"apt-get could not install {', '.join(packages)}"
+    try:
+        run(command, failed, env=environment)
+    except ImageError:
+        # Lists may be absent or too old; another's repository that cannot be reached must not stop this.
+        with suppress(ImageError):
+            run([*waiting, "update"], "apt-get update failed", env=environment)
+        run(command, failed, env=environment)
 
 
 def _present(program: str) -> bool:

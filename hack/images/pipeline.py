@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-import time
 import tomllib
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from hack.cluster.tools.progress import step
 from hack.images import archive, wheels
 from hack.images.archive import Image
 from hack.images.engines import Engine, Order, choose
@@ -33,7 +33,10 @@ def build(names: Iterable[str] = (), *, engine: str | None = None) -> dict[str, 
     with (folder / "build.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         collected = wheels.collect(chosen.target())
-        return {recipe.name: _build_one(recipe, chosen, collected, folder) for recipe in recipes}
+        return {
+            recipe.name: _build_one(recipe, chosen, collected, folder, number, len(recipes))
+            for number, recipe in enumerate(recipes, 1)
+        }
 
 
 def _recipe(name: str) -> Recipe:
@@ -42,7 +45,7 @@ def _recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def _build_one(recipe: Recipe, engine: Engine, collected: Path, folder: Path) -> Image:
+def _build_one(recipe: Recipe, engine: Engine, collected: Path, folder: Path, number: int, count: int) -> Image:
     inputs = inputs_hash(recipe, engine.base_image(), collected)
     output = folder / f"{recipe.name}-{inputs}.tar"
     references = (reference(recipe.name, "dev"), reference(recipe.name, inputs))
@@ -50,16 +53,15 @@ def _build_one(recipe: Recipe, engine: Engine, collected: Path, folder: Path) ->
         say(f"{recipe.name}: nothing that goes into it has changed ({inputs})")
         output.touch()
         return archive.read(recipe.name, output)
-    say(f"{recipe.name}: building with {engine.name} (a minute the first time, seconds after a change of source)")
-    started = time.monotonic()
     arguments = {"BASE_IMAGE": engine.base_image(), "VERSION": version(), "REVISION": revision(), "INPUTS": inputs}
     making = folder / f".{recipe.name}-{inputs}.tar"
     making.unlink(missing_ok=True)
-    engine.build(Order(recipe, references, collected, arguments), making)
-    image = archive.read(recipe.name, making)
+    expected = "a minute the first time, seconds after a change of source"
+    with step(f"{recipe.name} with {engine.name} ({expected})", number, count, str):
+        engine.build(Order(recipe, references, collected, arguments), making)
+        archive.read(recipe.name, making)  # a broken one must not get the name of a whole one
     making.rename(output)
     _forget_old(recipe, folder)
-    say(f"{recipe.name}: built in {time.monotonic() - started:.0f} s, {image.size / 1e6:.0f} MB")
     return archive.read(recipe.name, output)
 
 

@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hack.cluster.tools.progress import step
 from hack.images.errors import ImageError
 from hack.images.layout import LOCKS, RECIPES, ROOT, Target, cache
 from hack.images.locks import narrowed, pinned
-from hack.images.running import digest, run, say
+from hack.images.running import digest, run
 
 # The oldest C library that wheels may ask for is the base's (bookworm: 2.36); newest first, as pip prefers.
 MANYLINUX = (*(f"manylinux_2_{minor}" for minor in (36, 35, 34, 31, 28, 27, 17)), "manylinux2014")
@@ -65,8 +66,7 @@ def collect_locked(target: Target) -> Path:
     with _lock(folder):
         if (folder / ".complete").exists():
             return folder
-        say(f"collecting the locked wheels for {target} (about 200 MB, a minute)")
-        with _making(folder) as making:
+        with step(f"locked wheels for {target} (about 150 MB, a minute)", 1, 1, str), _making(folder) as making:
             for recipe in RECIPES.values():
                 _download(recipe.lock, target, making / recipe.group)
             _download(LOCKS / "pip.txt", target, making / "tools")
