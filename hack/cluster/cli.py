@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. 0: done; 2: it cannot be had, and standard error says why in a sentence; 130: interrupted."""
     arguments = parser().parse_args(argv)
+    # Being terminated is being interrupted: what was begun is undone either way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _COMMANDS[arguments.command](arguments)
     except ClusterError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +91,29 @@ def test_a_go_that_is_too_old_for_our_modules_is_not_used(told: str, is_enough: 
             line for line in (ROOT / "hack/gomod" / module / "go.mod").read_text().splitlines() if line[:3] == "go "
         )
         assert tuple(int(part) for part in asked[3:].split(".")) <= golang._NEEDED
+
+
+def test_a_terminated_build_takes_its_compilers_along(own_cache: Path) -> None:
+    (own_cache / "go").unlink()  # an empty build cache: the compiler is busy for a while
+    environment = {**os.environ, "SOMA_CACHE": str(own_cache)}
+    command = [sys.executable, "-m", "hack.cluster", "tool", "pki"]
+    caller = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not _mentioning(str(own_cache)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    caller.terminate()
+    assert caller.wait(timeout=30) == 130
+    deadline = time.monotonic() + 10
+    while _mentioning(str(own_cache)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _mentioning(str(own_cache)) == []
+    assert [path.name for path in (own_cache / "tools").iterdir()] == ["groundwork.lock"]
+
+
+def _mentioning(text: str) -> list[str]:
+    """Command lines of processes that name a path."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if text in line]

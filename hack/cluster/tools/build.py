@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterable
@@ -59,6 +60,8 @@ def _build(recipe: Recipe, number: int, count: int) -> None:
     going = _Build(recipe)
     label = f"Building {recipe.name} {recipe.version} (about {_duration(recipe.seconds)} when nothing is cached)"
     with step(label, number, count, going.detail):
+        for left in (cache_root() / "tools").glob(f".{recipe.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a caller that was killed: we hold the lock
         folder = cache_root() / "tools" / f".{recipe.key()}.{os.getpid()}"
         folder.mkdir(parents=True)
         try:
@@ -103,7 +106,13 @@ class _Build:
             where = cache_root()
         self._watch(
             subprocess.Popen(
-                command, cwd=where, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                command,
+                cwd=where,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
             )
         )
 
@@ -113,7 +122,9 @@ class _Build:
         try:
             status = process.wait()
         except BaseException:
-            process.kill()  # an interrupted build must not go on behind the person's back
+            # An interrupted build must not go on behind the person's back, nor the compilers that it started.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             raise
         reader.join(timeout=10)
         if status != 0:
