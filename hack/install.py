@@ -61,5 +61,5 @@ def pinned(manifest: str, images: Mapping[str, Image]) -> str:
     Under a tag that stays, a changed image reaches no pod that runs, and a memory would be served by an older one.
     """
     for image in images.values():
-        manifest = manifest.replace(image.ref, image.pinned_ref)
+        manifest = manifest.replace(f"docker.io/library/{image.name}:dev", image.pinned_ref)
     return manifest

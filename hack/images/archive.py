@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from hack.images.errors import ImageError
+from hack.images.layout import reference
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """A built image. `id` is the digest of its configuration, `size` the bytes of its layers, unpacked.
 
-    `ref` ends in `:dev`, `pinned_ref` in the hash of what went in; both name the image in the archive.
+    `ref` ends in `:dev`, `pinned_ref` in the hash of what went in. `tags` are the archive's own words for the two,
+    which docker writes without its registry and in an order of its own.
     """
 
     name: str
@@ -26,12 +28,13 @@ class Image:
     pinned_ref: str
     id: str
     size: int
+    tags: tuple[str, ...] = ()
     layers: tuple[int, ...] = ()
     config: dict[str, Any] | None = None
 
 
 def read(name: str, archive: Path) -> Image:
-    """What the archive says of its (only) image; the first of its tags is `ref`."""
+    """What the archive, named `<name>-<hash of what went in>.tar`, says of its (only) image."""
     try:
         with tarfile.open(archive) as tar:
             manifest = json.loads(_content(tar, "manifest.json"))[0]
@@ -40,8 +43,9 @@ def read(name: str, archive: Path) -> Image:
     except (tarfile.TarError, KeyError, IndexError, ValueError) as error:
         raise ImageError(f"{archive} is not a whole docker-archive ({error}): delete it and build again") from error
     digest = Path(manifest["Config"]).name.removesuffix(".json")
-    tags = manifest["RepoTags"]
-    return Image(name, archive, tags[0], tags[-1], f"sha256:{digest}", sum(layers), layers, config)
+    inputs = archive.stem.removeprefix(f"{name}-")
+    names = (reference(name, "dev"), reference(name, inputs))
+    return Image(name, archive, *names, f"sha256:{digest}", sum(layers), tuple(manifest["RepoTags"]), layers, config)
 
 
 def retag(source: Path, target: Path, references: list[str]) -> None:

@@ -63,6 +63,7 @@ def test_archive_is_named_as_the_cluster_asks_for_it(images: dict[str, Image], n
     inputs = images[name].archive.stem.removeprefix(f"{name}-")
     assert images[name].ref == f"docker.io/library/{name}:dev"
     assert images[name].pinned_ref == f"docker.io/library/{name}:{inputs}"
+    assert {tag.rpartition("/")[2] for tag in images[name].tags} == {f"{name}:dev", f"{name}:{inputs}"}
 
 
 def test_unchanged_inputs_are_not_built_again(images: dict[str, Image], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def test_archive_is_read_and_renamed_without_touching_its_layers(tmp_path: Path)
     source = docker_archive(tmp_path / "a.tar", ["one:dev"])
     archive.retag(source, tmp_path / "b.tar", ["two:dev", "two:hash"])
     before, after = archive.read("x", source), archive.read("x", tmp_path / "b.tar")
-    assert (before.ref, after.ref, after.pinned_ref) == ("one:dev", "two:dev", "two:hash")
+    assert (before.tags, after.tags) == (("one:dev",), ("two:dev", "two:hash"))
     assert (after.id, after.size) == (before.id, before.size) == ("sha256:c0ffee", 1000)
 
 
@@ -135,3 +135,8 @@ def test_half_an_archive_is_called_that(tmp_path: Path) -> None:
     path.write_bytes(docker_archive(tmp_path / "a.tar", ["one:dev"]).read_bytes()[:700])
     with pytest.raises(ImageError, match="not a whole docker-archive"):
         archive.read("x", path)
+
+
+def test_image_is_named_in_full_whatever_docker_called_it(tmp_path: Path) -> None:
+    image = archive.read("soma", docker_archive(tmp_path / "soma-abc.tar", ["soma:abc", "soma:dev"]))
+    assert (image.ref, image.pinned_ref) == ("docker.io/library/soma:dev", "docker.io/library/soma:abc")
