@@ -24,6 +24,7 @@ _REFILL_SECONDS = 60.0
 _SERIES_SECONDS = 1800.0
 _SERIES_PAUSE = 60.0
 _BACKLOG = 500
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class Recorder:
         metrics.EVENTS.labels("sent").inc()
 
     def _within_budget(self, uid: str, now: float) -> bool:
+        if len(self._budget) > _REMEMBERED:
+            whole = now - _BUDGET * _REFILL_SECONDS
+            self._budget = {known: entry for known, entry in self._budget.items() if entry[1] > whole}
         tokens, last = self._budget.get(uid, (float(_BUDGET), now))
         tokens = min(float(_BUDGET), tokens + (now - last) / _REFILL_SECONDS)
         self._budget[uid] = (tokens - 1 if tokens >= 1 else tokens, now)

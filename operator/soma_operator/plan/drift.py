@@ -16,6 +16,7 @@ from soma_operator.ownership.expected import KEYED
 
 CORRECTIONS = 5
 WINDOW_SECONDS = 600.0
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +112,14 @@ class Corrections:
 
     def note(self, ref: Ref, manager: str) -> None:
         """A correction was made."""
+        if len(self._times) > _REMEMBERED:
+            self._times = {key: times for key, times in self._times.items() if self._recent(*key)}
         self._recent(ref, manager).append(self._clock())
 
     def retry_after(self, ref: Ref, manager: str) -> float:
         """Seconds until the next correction is within bounds."""
         times = self._recent(ref, manager)
         return max(1.0, times[0] + WINDOW_SECONDS - self._clock()) if len(times) >= CORRECTIONS else 0.0
-
-    def forget(self, namespace: str, names: Sequence[str]) -> None:
-        """The resource is gone."""
-        for key in [key for key in self._times if key[0].namespace == namespace and key[0].name in names]:
-            del self._times[key]
 
     def _recent(self, ref: Ref, manager: str) -> deque[float]:
         times = self._times.setdefault((ref, manager), deque())

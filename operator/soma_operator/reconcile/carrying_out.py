@@ -99,7 +99,7 @@ class Steps:
         self._bench.store.put_child(child.ref.kind, answer)
         facts = facts_of(child.ref.kind, answer)
         if facts.digest != child.digest:
-            self._bench.verdicts[facts.uid] = Verdict(child.hash, facts.digest, drifted=False)
+            self._bench.trust(facts.uid, Verdict(child.hash, facts.digest, drifted=False))
 
     async def _allowed_part(self, child: Child) -> Mapping[str, Any]:
         """The manifest without ignored fields that somebody else has taken by now."""
@@ -127,9 +127,8 @@ class Steps:
         ignored = ignored_paths(child.ref.kind, child.manifest, self._spec.ignore_paths)
         found = edits(child.ref, live["metadata"], answer["metadata"], ignored)
         if not found:
-            self._bench.verdicts[live["metadata"]["uid"]] = Verdict(
-                child.hash, own_digest(live["metadata"]), drifted=False
-            )
+            meta = live["metadata"]
+            self._bench.trust(meta["uid"], Verdict(child.hash, own_digest(meta), drifted=False))
             self._bench.store.put_child(child.ref.kind, live)
             return
         action = self._action(child.ref, found)

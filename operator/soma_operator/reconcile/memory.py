@@ -215,6 +215,8 @@ class _Run:
         if found.failures or (found.token is not None and found.token.reason is Reason.FORBIDDEN):
             return Outcome(failed=True, result="failed")
         waits: list[float] = []
+        if found.memory is not None and found.memory.spec.suspend:
+            return Outcome(result="suspended")
         if found.waits_for_slot:
             waits.append(_SLOT_SECONDS)
         if pending and stall_of(found) is None:

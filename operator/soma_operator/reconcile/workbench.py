@@ -15,6 +15,8 @@ from soma_operator.plan.drift import Corrections
 from soma_operator.plan.steps import Verdict
 from soma_operator.reconcile.slots import RolloutSlots
 
+_REMEMBERED = 20_000
+
 
 def now_text() -> str:
     """The present time as the API writes it."""
@@ -35,6 +37,12 @@ class Workbench:
     now: Callable[[], str] = now_text
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     corrections: Corrections = field(init=False)
+
+    def trust(self, uid: str, verdict: Verdict) -> None:
+        """Remember what a dry-run said. Forgetting costs one more dry-run an object, so forgetting all is fine."""
+        if len(self.verdicts) >= _REMEMBERED:
+            self.verdicts.clear()
+        self.verdicts[uid] = verdict
 
     def __post_init__(self) -> None:
         self.corrections = Corrections(self.clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soma_operator.api import SomaMemory, SomaMemorySpec
@@ -74,6 +74,7 @@ FACTS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)  # a loaded machine is no defect
 @given(FACTS)
 def test_a_plan_that_was_carried_out_leaves_nothing_to_do(observed: dict[Ref, Facts]) -> None:
     after = carry_out(plan("store", "u", CHILDREN, observed, {}), observed)
@@ -81,6 +82,7 @@ def test_a_plan_that_was_carried_out_leaves_nothing_to_do(observed: dict[Ref, Fa
     assert {step.verb for step in again} == {Verb.LEAVE}
 
 
+@settings(deadline=None)  # a loaded machine is no defect
 @given(FACTS)
 def test_a_plan_depends_on_nothing_but_its_inputs(observed: dict[Ref, Facts]) -> None:
     backwards = dict(reversed(list(observed.items())))

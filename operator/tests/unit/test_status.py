@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soma_operator.api import (
@@ -21,7 +23,7 @@ from soma_operator.api import (
 from soma_operator.api.errors import Problem
 from soma_operator.api.status import DriftAction, PreflightPoint
 from soma_operator.catalog.kinds import CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, NETWORK_POLICY, VOLUME_CLAIM
-from soma_operator.desired.children import children
+from soma_operator.desired.children import Child, children
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.observe.facts import Facts, Rollout, Volume
 from soma_operator.plan.drift import Edit
@@ -38,13 +40,15 @@ STARTING = replace(COMPLETE, ready=0, available=0)
 DRIFT_TIME = "2025-12-31T00:00:00Z"
 
 
+@cache
+def rendered(spec: str, generation: int) -> tuple[SomaMemory, list[Child]]:
+    meta = {"name": "store", "namespace": "team", "uid": "u", "generation": generation}
+    memory = SomaMemory.parse({"metadata": meta, "spec": json.loads(spec)})
+    return memory, children(Inputs(memory, Defaults("image:1", "1"), "d"))
+
+
 def findings(spec: dict[str, Any] | None = None, rollout: Rollout | None = COMPLETE, generation: int = 1) -> Findings:
-    body = {
-        "metadata": {"name": "store", "namespace": "team", "uid": "u", "generation": generation},
-        "spec": spec or {},
-    }
-    memory = SomaMemory.parse(body)
-    wanted = children(Inputs(memory, Defaults("image:1", "1"), "d"))
+    memory, wanted = rendered(json.dumps(spec or {}), generation)
     facts = {}
     for child in wanted:
         content = {DEPLOYMENT: rollout, VOLUME_CLAIM: Volume("Bound")}.get(child.ref.kind)
@@ -290,6 +294,7 @@ ROLLOUTS = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a loaded machine is no defect
 @given(ROLLOUTS, FAILURES, st.booleans(), st.booleans())
 def test_any_findings_give_a_settled_kstatus_true_status(
     rollout: Rollout | None, failures: list[tuple[int, Reason, str]], suspend: bool, slot: bool
