@@ -18,7 +18,8 @@ from memory_runtime.model.errors import DeadlineExceeded, Unprocessable
 
 CACHE_ENTRIES = 4096
 """7.6 MB at 384 dimensions when full."""
-_BATCH = 64
+# Larger batches gain little (104 texts/s at 64, 97 at 16), and a batch is what the time-out bounds on a busy machine.
+_BATCH = 16
 # A request of at most this many texts is a query or a single store: it must not wait behind a bulk store's batches.
 _INTERACTIVE = 4
 # Far beyond 256 tokens of any language: what follows could not change the vector, only cost time.
@@ -44,7 +45,7 @@ class TransformerProvider:
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors [n, dim]. Raises DeadlineExceeded when a batch is not done in `embedding_timeout_seconds`.
 
-        The time-out is counted for each batch of 64 texts, so that a large bulk store is not refused for its size.
+        The time-out is counted for each batch of 16 texts, so that a large bulk store is not refused for its size.
         """
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         wanted: dict[str, list[int]] = {}

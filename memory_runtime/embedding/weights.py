@@ -136,7 +136,9 @@ def _tensors(path: Path, shape: Shape) -> Mapping[str, Floats]:
     try:
         with safe_open(path, framework="np") as file:
             present = set(file.keys())
-            tensors = {name: file.get_tensor(name).astype(np.float32) for name in _names(shape) if name in present}
+            tensors = {
+                name: file.get_tensor(name).astype(np.float32, copy=False) for name in _names(shape) if name in present
+            }
     except (SafetensorError, OSError, ValueError) as error:
         raise _corrupt(WEIGHTS, error) from None
     absent = [name for name in _names(shape) if name not in tensors]
