@@ -110,10 +110,11 @@ class MemoryRecord:
         """
         added: dict[str, Any] = {
             "timestamp": self.event_time,
-            "importance": self.importance,
             "importance_norm": self.importance_norm,
             "access_count": self.access_count,
         }
+        if self.importance is not None:
+            added["importance"] = self.importance
         fixed = {"coordinate": list(self.coordinate), "memory_type": self.memory_type}
         return {**added, **self.payload, **fixed}
 

@@ -77,6 +77,7 @@ def _http_server(service: Service) -> _HttpServer:
         lifespan="off",
         ws="none",
         access_log=False,
+        log_level="warning",
         log_config=None,
         server_header=False,
         date_header=True,

@@ -105,4 +105,6 @@ async def get_memory(request: Request, coord: Coord, memory_type: TypeQuery = No
 async def delete_memory(request: Request, coord: Coord, memory_type: TypeQuery = None) -> JSONResponse:
     """Deletes what is at a coordinate, of one type or of all; when answered, nothing finds it any more."""
     receipt = await engine(request).delete(scope(request), parse_coordinate(coord), memory_type)
+    if receipt.deleted:
+        engine(request).metrics.api_deletes.inc()
     return answer({"coord": coord, "deleted": receipt.deleted}, {"X-Soma-Seq": str(receipt.seq)})
