@@ -111,8 +111,12 @@ class ExactIndex:
 
     # ---- snapshots ----
 
-    def save(self, directory: Path, seq: int) -> None:
-        """Writes a snapshot that stands for the ledger up to `seq`; only new segments are written. Writers wait."""
+    def save(self, directory: Path, seq: int, *, map_back: bool = False) -> None:
+        """Writes a snapshot that stands for the ledger up to `seq`; only new segments are written. Writers wait.
+
+        With `map_back` the segments are then mapped from the files, and their memory is given up: for stores that
+        are larger than memory. The directory must stay.
+        """
         with self._merging, self._lock:
             draft = self._draft()
             if self._view.fresh_count:
@@ -120,6 +124,10 @@ class ExactIndex:
             self._view = view = draft.view()
             dead = [np.flatnonzero(~merge.living(segment, view.epoch)) for segment in view.segments]
             snapshot.save(directory, view.segments, view.params, self.dim, seq, dead)
+            if map_back:
+                draft = self._draft()
+                draft.segments, _ = snapshot.load(directory, view.params, self.dim)
+                self._view = draft.view()
 
     @classmethod
     def load(
