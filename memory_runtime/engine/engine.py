@@ -15,6 +15,7 @@ from memory_runtime.engine.following import Follower
 from memory_runtime.engine.gate import Gate
 from memory_runtime.engine.gates import Gates
 from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
+from memory_runtime.engine.importance_rebuild import ImportanceRebuild
 from memory_runtime.engine.recalling import Query, Recaller
 from memory_runtime.engine.reembed import Reembedder
 from memory_runtime.engine.retention import Retention
@@ -74,6 +75,7 @@ class MemoryEngine:
         self._storekeeper = Storekeeper(ledger, provider, settings, clock)
         self.retention = Retention(ledger, provider, settings, metrics, clock)
         self.sampling = Sampling(follower, settings, metrics)
+        self.importance = ImportanceRebuild(ledger, follower, settings, self.sampling, clock)
         self.gates = Gates(ledger, follower, settings, metrics, self.sampling, self.retention, clock)
 
     async def start(self) -> None:
@@ -110,6 +112,7 @@ class MemoryEngine:
             await self.retention.stop()
             await self.sampling.stop()
             self.gates.stop()
+            await self.importance.stop()
             await self._housekeeper.stop()
         await self.heartbeat.stop()
         await asyncio.to_thread(self.ledger.close)

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.measuring import REPLAYED, measure, try_out
+from memory_runtime.engine.refilling import refill
 from memory_runtime.engine.retention import Retention
 from memory_runtime.engine.sampling import Sampling
 from memory_runtime.model.duration import parse_half_life
 from memory_runtime.model.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unprocessable
-from memory_runtime.scoring import ExactIndex, ScoringParams
+from memory_runtime.scoring import ScoringParams
 from memory_runtime.scoring.gates import Change, Effect, Finding, Gate, advise, changed
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import AuditEntry, Unit
@@ -215,17 +216,9 @@ class Gates:
         storage_differs = params.vector_storage != self._follower.params.vector_storage
         self._follower.params = params
         if storage_differs:
-            await self._ledger.transact(lambda _: self._refill(params))
+            await refill(self._ledger, self._follower, self._settings, self._clock)
         else:
             await asyncio.to_thread(self._follower.index.set_params, params)
-
-    def _refill(self, params: ScoringParams) -> None:
-        """On the writer's thread, so that no change comes in between; searches go on with the old index."""
-        index = ExactIndex(self._settings.vector_dim, params, self._clock)
-        for run in self._ledger.scan(self._settings.vector_dim):
-            self._follower.fill(index, run)
-        index.set_hot_tier(self._settings.hot_tier_mb * 2**20)
-        self._follower.replace_index(index)
 
     async def _keep(self, applied: dict[Gate, Applied], entry: AuditEntry) -> None:
         text = json.dumps({gate.value: asdict(one) for gate, one in applied.items()}, sort_keys=True)

@@ -40,6 +40,7 @@ REST: Final = 20.0
 class Asked:
     """One recent query: enough to ask it again."""
 
+    tenant: str
     partition: Partition
     types: tuple[int, ...] | None
     vector: Vector
@@ -104,7 +105,9 @@ class Sampling:
         if request.memory_type is not None:
             code = self._follower.type_code(request.memory_type)
             types = () if code is None else (code,)
-        return Asked(partition, types, query.vector, request.top_k, query.now, request.as_of, request.half_life)
+        return Asked(
+            scope.tenant, partition, types, query.vector, request.top_k, query.now, request.as_of, request.half_life
+        )
 
     def _set_aside(self, asked: Asked, result: RecallResult) -> None:
         view = self._follower.index.view()

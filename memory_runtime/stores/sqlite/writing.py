@@ -96,12 +96,21 @@ class Transaction:
     def _normalise(self, tenant: str, raw: float | None) -> tuple[float, int]:
         if raw is None:
             return NEUTRAL_IMPORTANCE, 0
+        self._moved.add(tenant)
+        return self.normaliser(tenant).observe(raw)
+
+    def normaliser(self, tenant: str) -> NormaliserState:
+        """The tenant's normaliser, as of everything before in this group."""
         state = self._normalisers.get(tenant)
         if state is None:
             row = self.connection.execute("SELECT state FROM normalisers WHERE tenant = ?", (tenant,)).fetchone()
             state = self._normalisers[tenant] = self._factory(row[0] if row else None)
+        return state
+
+    def replace_normaliser(self, tenant: str, state: str) -> None:
+        """Puts another normaliser (dumped) in its place: what is stored from here on gets its i from that one."""
+        self._normalisers[tenant] = self._factory(state)
         self._moved.add(tenant)
-        return state.observe(raw)
 
     def seal(self) -> None:
         """Writes the normalisers that moved; called once a group, before its COMMIT."""
