@@ -34,7 +34,7 @@ class NoRoom(Exception):  # noqa: N818 -- reads as what it says
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """float32 [n, dim] mapped from disk, float64 [n] times and importances, float32 [q, dim] queries; all of unit norm."""
+    """float32 [n, dim] mapped from disk, float64 [n] times and importances, float32 [q, dim] queries; unit norms."""
 
     path: Path
     vectors: npt.NDArray[np.float32]

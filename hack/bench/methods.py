@@ -83,7 +83,8 @@ def _exact(data: Dataset, half_life: float | None) -> tuple[Answer, Callable[[],
     return answer, lambda: index.stats().fraction_scanned
 
 
-def _faiss(data: Dataset, weights: npt.NDArray[np.float64] | None) -> Any:
+def flat_index(data: Dataset, weights: npt.NDArray[np.float64] | None) -> Any:
+    """FAISS IndexFlatIP over the rows, scaled by their weights if given. Raises NotAvailable."""
     try:
         import faiss
     except ImportError:
@@ -102,7 +103,7 @@ def _faiss(data: Dataset, weights: npt.NDArray[np.float64] | None) -> Any:
 
 
 def _flat(data: Dataset, half_life: float | None) -> Answer:
-    index = _faiss(data, weights_of(data, half_life))
+    index = flat_index(data, weights_of(data, half_life))
     return lambda query: [int(row) for row in index.search(query[None], K)[1][0]]
 
 
@@ -118,7 +119,7 @@ def _rescored(data: Dataset, half_life: float | None, nearest: Callable[[npt.NDA
 
 
 def _similarity(data: Dataset, half_life: float | None, window: int) -> Answer:
-    index = _faiss(data, None)
+    index = flat_index(data, None)
 
     def nearest(query: npt.NDArray[np.float32]) -> Any:
         similarity, rows = index.search(query[None], window)

@@ -104,7 +104,8 @@ def compare(options: argparse.Namespace, rows: int, dim: int, half_life: float |
         }
 
 
-def _rows(text: str) -> int:
+def rows_of(text: str) -> int:
+    """A number of rows from 200000, 200k or 1M. Raises ArgumentTypeError."""
     scale = {"k": 1000, "m": 1_000_000}.get(text[-1:].lower(), 1)
     number = float(text[:-1] if scale > 1 else text) * scale
     if number < 1000 or number != int(number):
@@ -112,7 +113,8 @@ def _rows(text: str) -> int:
     return int(number)
 
 
-def _half_life(text: str) -> float | None:
+def half_life_of(text: str) -> float | None:
+    """A half-life in days, or None for none. Raises ArgumentTypeError."""
     if text == "none":
         return None
     try:
@@ -141,10 +143,10 @@ def _count(text: str) -> int:
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     """The checked flags; a bad one ends with exit status 2 and says which."""
     parser = argparse.ArgumentParser(prog="hack/bench/recall", description=__doc__)
-    parser.add_argument("--rows", type=_rows, nargs="+", default=[200_000], help="for example 200k 1M (default 200k)")
+    parser.add_argument("--rows", type=rows_of, nargs="+", default=[200_000], help="for example 200k 1M (default 200k)")
     parser.add_argument("--dim", type=int, nargs="+", default=[384], choices=(384, 768))
     parser.add_argument(
-        "--half-life-days", type=_half_life, nargs="+", default=[30.0], help="days, or none (default 30)"
+        "--half-life-days", type=half_life_of, nargs="+", default=[30.0], help="days, or none (default 30)"
     )
     parser.add_argument("--arrivals", choices=("uniform", "bursty"), default="uniform")
     parser.add_argument("--vectors", choices=("real", "clustered", "random"), default="real")
