@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memory_runtime.engine import MemoryEngine, RecallRequest, RecallResult
+from memory_runtime.engine import MemoryEngine, RecallRequest
 from memory_runtime.model.errors import (
     Conflict,
     InvalidArgument,
@@ -22,31 +22,7 @@ from memory_runtime.model.errors import (
 from memory_runtime.model.records import Scope, StoreItem
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.sqlite import following
-
-DAY = 86400.0
-
-
-class Clock:
-    """A clock that the test turns."""
-
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def item(at: float, vector: list[float] | None = None, **rest: Any) -> StoreItem:
-    payload = rest.pop("payload", {"text": f"memory {at:g}"})
-    return StoreItem((at,), payload, vector=None if vector is None else np.array(vector, np.float32), **rest)
-
-
-def asked(vector: list[float], **rest: Any) -> RecallRequest:
-    return RecallRequest(vector=np.array(vector, np.float32), **rest)
-
-
-def coordinates(result: RecallResult) -> list[float]:
-    return [hit.record.coordinate[0] for hit in result.hits]
+from memory_runtime.tests.samples import DAY, Clock, asked, coordinates, item
 
 
 async def test_a_stored_memory_is_recalled_by_whoever_asks_after_the_receipt(open_engine: Any, scope: Scope) -> None:
@@ -126,98 +102,6 @@ async def test_a_restart_answers_exactly_as_before(open_engine: Any, scope: Scop
     assert [coordinates(one) for one in single] == [coordinates(one) for one in after]
 
 
-async def test_decay_orders_by_event_time_and_explain_says_what_it_suppressed(open_engine: Any, scope: Scope) -> None:
-    clock = Clock()
-    engine: MemoryEngine = await open_engine(vector_dim=3, half_life="1d", clock=clock)
-    await engine.store(scope, item(1, [1, 0, 0], timestamp=clock.now - 10 * DAY))
-    await engine.store(scope, item(2, [1, 0.5, 0], timestamp=clock.now))
-    assert coordinates(await engine.recall(scope, asked([1, 0, 0]))) == [2.0, 1.0]
-    assert coordinates(await engine.recall(scope, asked([1, 0, 0], half_life=None))) == [1.0, 2.0]
-    result = await engine.recall(scope, asked([1, 0, 0], top_k=1, explain=True))
-    assert [one.coordinate for one in result.suppressed] == [(1.0,)]
-    explanation = result.hits[0].explanation
-    assert explanation is not None
-    assert explanation.score == pytest.approx(result.hits[0].score)
-    clock.now += DAY
-    assert (await engine.recall(scope, asked([1, 0, 0], top_k=1))).hits[0].score == pytest.approx(explanation.score / 2)
-    past = await engine.recall(scope, asked([1, 0, 0], as_of=clock.now - 5 * DAY))
-    assert coordinates(past) == [1.0]
-
-
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({"tag": "a"}, [1, 3]),
-        ({"tag": "a", "n": 3}, [3]),
-        ({"n": 3.0}, [3]),
-        ({"n": "3"}, []),
-        ({"flag": True}, [1]),
-        ({"flag": 1}, [2]),
-        ({"metadata.source": "mail"}, [2]),
-        ({"dotted.key": "x"}, [3]),
-        ({"nothing": None}, [1]),
-        ({"list": [1, 2]}, [2]),
-        ({"memory_type": "episodic"}, [1, 2, 3]),
-        ({"tag": "' OR 1=1 --"}, []),
-        ({"missing": "x"}, []),
-    ],
-)
-async def test_filters_are_equalities_applied_before_the_top_k(
-    open_engine: Any, scope: Scope, filters: dict[str, Any], expected: list[float]
-) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    payloads: list[dict[str, Any]] = [
-        {"tag": "a", "n": 1, "flag": True, "nothing": None},
-        {"tag": "b", "n": 2, "flag": 1, "metadata": {"source": "mail"}, "list": [1, 2]},
-        {"tag": "a", "n": 3, "dotted.key": "x"},
-    ]
-    await engine.store_bulk(scope, [item(n, [1, 0.1 * n, 0], payload=one) for n, one in enumerate(payloads, 1)])
-    await engine.store_bulk(
-        scope, [item(n, [1, 0, 0], payload={"tag": "noise"}, memory_type="noise") for n in range(10, 40)]
-    )
-    found = await engine.recall(scope, asked([1, 0, 0], top_k=3, filters=filters))
-    assert sorted(coordinates(found)) == expected
-
-
-@pytest.mark.parametrize("name", ["", 'a"b', "a\x00b"])
-async def test_a_filter_on_what_is_not_a_field_is_refused(open_engine: Any, scope: Scope, name: str) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    await engine.store(scope, item(1, [1, 0, 0]))
-    with pytest.raises(InvalidArgument) as caught:
-        await engine.recall(scope, asked([1, 0, 0], filters={name: 1}))
-    assert caught.value.field == "filters"
-
-
-async def test_hybrid_recall_boosts_the_words_and_finds_them_beyond_the_plain_top_k(
-    open_engine: Any, scope: Scope
-) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    await engine.store_bulk(scope, [item(n, [1, 0.01 * n, 0], payload={"text": "plain"}) for n in range(10)])
-    await engine.store(scope, item(50, [1, 0.6, 0], payload={"text": "The Zebra crossed"}))
-    plain = await engine.recall(scope, asked([1, 0, 0], top_k=3))
-    boosted = await engine.recall(scope, asked([1, 0, 0], top_k=3, hybrid=True, terms=("zebra",), boost=2.0))
-    assert 50.0 not in coordinates(plain)
-    assert coordinates(boosted)[0] == 50.0
-    assert boosted.hits[0].lexical
-
-
-async def test_keyword_search_knows_phrases_any_words_and_case(open_engine: Any, scope: Scope) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    texts = ["The quick brown fox", "brown quick", "Étude in C++", "QUICK BROWN"]
-    await engine.store_bulk(scope, [item(n, [1, 0, 0], payload={"text": text}) for n, text in enumerate(texts)])
-
-    async def found(term: str, **options: Any) -> set[float]:
-        return {one.coordinate[0] for one in await engine.keyword_search(scope, term, **options)}
-
-    assert await found("quick brown") == {0.0, 3.0}
-    assert await found("quick brown", case_sensitive=True) == {0.0}
-    assert await found("quick brown", exact=False) == {0.0, 1.0, 3.0}
-    assert await found("etude") == {2.0}
-    assert await found("++") == {2.0}
-    assert await found('" OR *') == set()
-    assert await found("quick", memory_type="semantic") == set()
-
-
 async def test_nothing_crosses_scopes(open_engine: Any) -> None:
     engine: MemoryEngine = await open_engine(vector_dim=3)
     scopes = [Scope(tenant, namespace) for tenant in ("a", "b") for namespace in ("a", "b")]
@@ -275,27 +159,6 @@ async def test_a_bad_item_is_refused_by_field_and_a_bulk_with_it_stores_nothing(
     assert (await engine.stats()).total_memories == 0
 
 
-@pytest.mark.parametrize(
-    ("bad", "field"),
-    [
-        (RecallRequest(), "query"),
-        (RecallRequest(query="a", vector=np.ones(3, np.float32)), "query"),
-        (RecallRequest(query=" "), "query"),
-        (RecallRequest(query="a", top_k=0), "top_k"),
-        (RecallRequest(query="a", top_k=1001), "top_k"),
-        (RecallRequest(query="a", half_life=-1.0), "half_life"),
-        (RecallRequest(query="a", as_of=math.nan), "as_of"),
-        (RecallRequest(query="a", min_seq=-1), "min_seq"),
-        (RecallRequest(query="a", boost=0.5), "boost"),
-    ],
-)
-async def test_a_bad_query_is_refused_by_field(open_engine: Any, scope: Scope, bad: RecallRequest, field: str) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    with pytest.raises(InvalidArgument) as caught:
-        await engine.recall(scope, bad)
-    assert caught.value.field == field
-
-
 async def test_a_payload_beyond_the_limit_and_a_memory_beyond_the_cap_are_refused(
     open_engine: Any, scope: Scope
 ) -> None:
@@ -322,15 +185,6 @@ async def test_a_retry_with_the_same_key_is_answered_alike_and_stores_nothing_tw
     with pytest.raises(Conflict):
         await engine.store(scope, item(1, payload={"text": "another"}), idempotency_key="k")
     assert (await engine.get(scope, (1.0,))).version == 1
-
-
-async def test_a_future_min_seq_is_refused_and_says_where_the_memory_is(
-    open_engine: Any, scope: Scope, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("memory_runtime.engine.engine.MIN_SEQ_WAIT_SECONDS", 0.05)
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    with pytest.raises(Unavailable, match="min_seq: 5"):
-        await engine.recall(scope, asked([1, 0, 0], min_seq=5))
 
 
 async def test_access_counts_are_gathered_and_flushed_in_one_commit(open_engine: Any, scope: Scope) -> None:
@@ -365,59 +219,6 @@ async def test_an_expired_memory_is_not_found_then_deleted_but_for_pinned_ones(o
         ).fetchone()[0]
     )
     assert held == 1
-
-
-async def test_the_graph_walks_typed_edges_and_refuses_strangers(open_engine: Any, scope: Scope) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    await engine.store_bulk(scope, [item(n, [1, 0, 0]) for n in range(5)])
-    for source, target in ((0, 1), (1, 2), (2, 3), (0, 4)):
-        await engine.link(scope, (float(source),), (float(target),), link_type="next", weight=1.0 + target)
-    await engine.link(scope, (0.0,), (3.0,), link_type="jump", metadata={"why": "test"})
-    near = await engine.neighbors(scope, (0.0,), link_type="next", hops=2)
-    assert [(one.coordinate, one.hops) for one in near] == [((4.0,), 1), ((1.0,), 1), ((2.0,), 2)]
-    path = await engine.shortest_path(scope, (0.0,), (3.0,), link_type="next")
-    assert path.coordinates == ((0.0,), (1.0,), (2.0,), (3.0,))
-    shortest = await engine.shortest_path(scope, (0.0,), (3.0,))
-    assert [edge.link_type for edge in shortest.edges] == ["jump"]
-    assert not (await engine.shortest_path(scope, (3.0,), (0.0,))).found
-    assert not (await engine.shortest_path(scope, (0.0,), (3.0,), link_type="next", max_length=2)).found
-    with pytest.raises(NotFound) as caught:
-        await engine.link(scope, (0.0,), (99.0,))
-    assert caught.value.field == "to_coord"
-
-
-async def test_legacy_collections_are_apart_and_take_a_zero_coordinate(open_engine: Any, scope: Scope) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    for coordinate in ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0), (-1.0, 0.0, 0.0)):
-        await engine.coordinate_store(scope, coordinate, {"at": list(coordinate)})
-    await engine.coordinate_store(scope, (1.0, 0.0, 0.0), {"other": True}, "episodic")
-    for _ in range(2):
-        hits = await engine.coordinate_recall(scope, (2.0, 0.0, 0.0), top_k=2)
-        assert [hit.record.coordinate for hit in hits] == [(1.0, 0.0, 0.0), (1.0, 1.0, 0.0)]
-        nearest = await engine.coordinate_recall(scope, (0.0, 0.0, 0.0), top_k=1)
-        assert nearest[0].record.coordinate == (0.0, 0.0, 0.0)
-        assert (await engine.stats(scope)).total_memories == 0
-        assert (await engine.stats(scope)).coordinates == 5
-        await engine.close()
-        engine = await open_engine(vector_dim=3)
-    assert coordinates(await engine.recall(scope, asked([1, 0, 0]))) == []
-    assert (await engine.coordinate_delete(scope, (1.0, 0.0, 0.0))).deleted
-    assert await engine.coordinate_recall(scope, (1.0, 0.0, 0.0), memory_type="episodic") == []
-    with pytest.raises(NotFound):
-        await engine.get(scope, (1.0, 1.0, 0.0))
-
-
-async def test_pages_give_every_memory_of_the_scope_once_with_its_vector(open_engine: Any, scope: Scope) -> None:
-    engine: MemoryEngine = await open_engine(vector_dim=3)
-    await engine.store_bulk(scope, [item(n, [1, n, 0]) for n in range(25)])
-    await engine.store_bulk(Scope("other", "notes"), [item(n, [1, n, 0]) for n in range(25)])
-    seen = []
-    after = None
-    while page := await engine.scan(scope, after=after, limit=10):
-        seen += page
-        after = page[-1].id
-    assert sorted(one.coordinate[0] for one in seen) == [float(n) for n in range(25)]
-    assert all(one.vector is not None and one.tenant == "acme" for one in seen)
 
 
 async def test_another_dimension_or_another_model_is_refused_at_the_start(open_engine: Any, scope: Scope) -> None:
