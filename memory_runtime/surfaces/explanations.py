@@ -5,6 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from memory_runtime.engine.types import Hit
+
+
+def factors(hit: Hit) -> dict[str, Any]:
+    """Every factor of a hit's score, and for a hybrid hit `fusion`: both parts of what stands for its similarity."""
+    if hit.explanation is None:
+        return {}
+    known: dict[str, Any] = plain(hit.explanation)
+    return known if hit.fusion is None else known | {"fusion": plain(hit.fusion)}
+
 
 def plain(value: Any) -> Any:
     """A dataclass as JSON-safe values: ids as text, numbers that JSON cannot carry as null."""

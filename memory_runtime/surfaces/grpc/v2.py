@@ -11,7 +11,7 @@ import numpy as np
 from memory_runtime.engine import UNSET, Hit, RecallRequest
 from memory_runtime.model.coordinates import make_coordinate
 from memory_runtime.model.records import MemoryRecord, StoreItem, StoreReceipt, Vector
-from memory_runtime.surfaces.explanations import plain
+from memory_runtime.surfaces.explanations import factors
 from memory_runtime.surfaces.grpc.generated.soma.memory.v2 import memory_pb2 as pb
 from memory_runtime.surfaces.grpc.generated.soma.memory.v2 import memory_pb2_grpc as stubs
 from memory_runtime.surfaces.grpc.guard import CALLER
@@ -134,5 +134,5 @@ def _record(record: MemoryRecord) -> Any:
 
 
 def _hit(hit: Hit) -> Any:
-    explanation = "" if hit.explanation is None else json.dumps(plain(hit.explanation))
+    explanation = "" if hit.explanation is None else json.dumps(factors(hit))
     return pb.Hit(record=_record(hit.record), score=hit.score, log2_score=hit.log2_score, explanation_json=explanation)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from memory_runtime.engine import Hit, RecallResult
 from memory_runtime.model.records import Edge, MemoryRecord, StoreReceipt
-from memory_runtime.surfaces.explanations import plain
+from memory_runtime.surfaces.explanations import factors, plain
 from memory_runtime.surfaces.timestamps import iso_time
 
 Json = dict[str, Any]
@@ -56,8 +56,7 @@ def found(hit: Hit) -> Json:
 
 def explained(hit: Hit) -> Json:
     """The factors of a hit's score."""
-    explanation = {} if hit.explanation is None else plain(hit.explanation)
-    return {"id": str(hit.record.id), "log2_score": hit.log2_score, "explanation": explanation}
+    return {"id": str(hit.record.id), "log2_score": hit.log2_score, "explanation": factors(hit)}
 
 
 def context_of(result: RecallResult, *, explain: bool) -> Json:

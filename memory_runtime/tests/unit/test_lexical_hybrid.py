@@ -10,6 +10,7 @@ import pytest
 
 from memory_runtime.engine import MemoryEngine, RecallRequest, RecallResult
 from memory_runtime.model.records import Scope, StoreItem
+from memory_runtime.surfaces.explanations import factors
 
 DAY = 86_400.0
 NOW = 1_700_000_000.0
@@ -191,3 +192,11 @@ async def test_exact_search_asks_for_the_very_word_where_the_index_holds_stems(
     engine: MemoryEngine, scope: Scope, term: str, exact: bool, found: int
 ) -> None:
     assert len(await engine.keyword_search(scope, term, exact=exact)) == found
+
+
+async def test_an_explained_hybrid_hit_shows_both_parts_on_the_wire(engine: MemoryEngine, scope: Scope) -> None:
+    (hit,) = (await engine.recall(scope, ask("kitten", top_k=1, explain=True))).hits
+    shown = factors(hit)
+    assert shown["similarity"] == shown["fusion"]["relevance"]
+    assert shown["fusion"]["matched"].keys() == {"kitten"}
+    assert factors((await engine.recall(scope, ask("kitten", top_k=1))).hits[0]) == {}
