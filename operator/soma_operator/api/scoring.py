@@ -87,7 +87,8 @@ class Scoring(ApiModel):
     """How strongly importance counts (alpha in the formula): 0 ignores it, 1 is proportional."""
 
     similarity_exponent: PositiveExponent = 1.0
-    """How strongly similarity counts (beta in the formula): above 1 sharpens differences, below 1 flattens them; at least 0.01."""
+    """How strongly similarity counts (beta in the formula): above 1 sharpens differences, below 1 flattens them; at
+    least 0.01."""
 
     feature_weights: Annotated[dict[FeatureName, Weight], Field(max_length=16)] = Field(default_factory=dict)
     """Exponent of each feature that clients store with a memory (0 to 1 each). Their sum is at most 1, so that no set
