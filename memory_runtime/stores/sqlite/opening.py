@@ -20,7 +20,8 @@ _WRITER = (
     "PRAGMA synchronous=FULL",
     # checkpoints run beside the writer, in their own thread: inside a commit they would be its worst latency
     "PRAGMA wal_autocheckpoint=0",
-    "PRAGMA journal_size_limit=67108864",
+    # the log is cut back when it starts over, so that its size says how much is waiting for a checkpoint
+    "PRAGMA journal_size_limit=4194304",
     "PRAGMA cache_size=-65536",
     "PRAGMA secure_delete=FAST",
 )

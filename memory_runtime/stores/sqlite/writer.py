@@ -10,6 +10,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ MAX_GROUP = 1024
 MAX_WAITING = 20_000
 CHECKPOINT_BYTES = 16 * 2**20
 TRUNCATE_BYTES = 256 * 2**20
+CHECKPOINT_REST_SECONDS = 0.25
 
 
 @dataclass(slots=True, eq=False)
@@ -180,8 +182,6 @@ class Writer:
             return 0
 
     def _keep_log_short(self) -> None:
-        if self.commits % 64:
-            return
         size = self._log_bytes()
         if size > TRUNCATE_BYTES:
             self._checkpoint(self._connection, "TRUNCATE")
@@ -195,6 +195,8 @@ class Writer:
             self._checkpoint_wanted.clear()
             if not self._closed:
                 self._checkpoint(connection, "PASSIVE")
+                # a reader may hold the log open: asking again at once would only burn the disk
+                time.sleep(CHECKPOINT_REST_SECONDS)
         connection.close()
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,12 @@ async def test_what_one_observer_cannot_follow_is_durable_all_the_same(tmp_path:
     assert ledger.head_seq == receipt.seq == 1
     assert await ledger.get(receipt.id) is not None
     ledger.close()
+
+
+async def test_the_log_is_folded_into_the_file_while_writing_goes_on(tmp_path: Path, ledger: SQLiteLedger) -> None:
+    text = "x" * 20_000
+    for n in range(60):
+        await ledger.commit(Unit([replace(put(float(50 * n + m)), payload=f'{{"text":"{text}"}}') for m in range(50)]))
+    log = (tmp_path / "ledger.sqlite3-wal").stat().st_size
+    assert (tmp_path / "ledger.sqlite3").stat().st_size > 40 * 2**20, "nothing was folded in"
+    assert log < 128 * 2**20
