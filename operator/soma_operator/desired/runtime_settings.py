@@ -84,6 +84,8 @@ def _scoring(scoring: Scoring) -> dict[str, Any]:
 def _retention(spec: SomaMemorySpec) -> dict[str, Any]:
     retention = spec.retention
     values: dict[str, Any] = {
+        # The runtime forgets nothing until told to: whoever writes a bound into the resource tells it.
+        "retention_enabled": any((retention.ttl, retention.max_rows, retention.max_bytes)),
         "retention_max_rows": retention.max_rows or 0,
         "retention_max_bytes": quantity(retention.max_bytes) if retention.max_bytes else 0,
     }
