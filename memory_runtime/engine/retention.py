@@ -12,22 +12,22 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from memory_runtime.embedding import EmbeddingProvider, payload_text
+from memory_runtime.embedding import EmbeddingProvider
 from memory_runtime.engine.archives import Archive, Archives
-from memory_runtime.engine.writing import CLIENT_REVISION
-from memory_runtime.model.canonical import canonical_json
-from memory_runtime.model.errors import Conflict, InvalidArgument, SomaError, Unprocessable
-from memory_runtime.model.records import MemoryRecord, Scope, Vector
+from memory_runtime.engine.pacing import Interrupted, Pace
+from memory_runtime.engine.restoring import as_puts
+from memory_runtime.model.coordinates import Coordinate, canonical_coordinate
+from memory_runtime.model.errors import InvalidArgument, NotFound, SomaError, Unprocessable
+from memory_runtime.model.records import MemoryRecord, Scope
 from memory_runtime.scoring.retention import Chosen, Extent, Lowest, RetentionRows, RetentionWeights, rows_of
 from memory_runtime.settings import SMFSettings
-from memory_runtime.stores.contracts import AuditEntry, Put
+from memory_runtime.stores.contracts import AuditEntry
 from memory_runtime.stores.sqlite import SQLiteLedger, retaining
 from memory_runtime.stores.sqlite.retaining import Kept, Restored
 from memory_runtime.telemetry.metrics import Metrics
@@ -105,31 +105,6 @@ class Swept:
     interrupted: bool = False
 
 
-class _Interrupted(Exception):  # noqa: N818 -- not an error: the engine is closing
-    pass
-
-
-class _Pace:
-    """Bounds each round by rows and by time, rests between rounds, and ends everything when `stop` is set."""
-
-    def __init__(self, rows: int, seconds: float, stop: asyncio.Event, *, rest: float) -> None:
-        self._most_rows, self._most_seconds, self._stop, self._rest = rows, seconds, stop, rest
-        self.examined = 0
-        self._rows, self._began = 0, time.monotonic()
-
-    async def spent(self, rows: int) -> None:
-        """Counts work done. Raises _Interrupted."""
-        self.examined += rows
-        self._rows += rows
-        elapsed = time.monotonic() - self._began
-        if self._rest and (self._rows >= self._most_rows or elapsed >= self._most_seconds):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), elapsed * self._rest)
-            self._rows, self._began = 0, time.monotonic()
-        if self._stop.is_set():
-            raise _Interrupted
-
-
 class Retention:
     """The retention of one engine: `plan` and `restore` for whoever asks, `sweep` in the background."""
 
@@ -191,11 +166,11 @@ class Retention:
         if not 1 <= limit <= 1000:
             raise InvalidArgument("limit: must be from 1 to 1000", field="limit", remedy="ask for fewer")
         asked, now = bounds or self.bounds, self._clock()
-        pace = _Pace(0, 0.0, self._stop, rest=0.0)
+        pace = Pace(0, 0.0, self._stop, rest=0.0)
         try:
             extent = (await self._survey(scope, asked, now, pace)).get(scope, Extent())
             chosen = (await self._choose({scope: extent}, scope, asked, now, pace))[scope]
-        except _Interrupted:
+        except Interrupted:
             chosen, extent = [], Extent()
         first = chosen[:limit]
         records = await self._ledger.read(lambda connection: _described(connection, first))
@@ -225,7 +200,7 @@ class Retention:
                 remedy="look at the plan, then set SOMA_RETENTION_ENABLED=true",
             )
         settings = self._settings
-        pace = _Pace(settings.retention_round_rows, settings.retention_round_ms / 1000, self._stop, rest=REST)
+        pace = Pace(settings.retention_round_rows, settings.retention_round_ms / 1000, self._stop, rest=REST)
         archives: list[str] = []
         evicted, more, interrupted = 0, False, False
         async with self._one_at_a_time:
@@ -239,7 +214,7 @@ class Retention:
                         archives.extend(archive)
                         evicted += gone
                         await pace.spent(len(batch))
-            except _Interrupted:
+            except Interrupted:
                 interrupted = True
         if evicted:
             log.info("retention: archived and purged", extra={"evicted": evicted, "archives": len(archives)})
@@ -247,16 +222,16 @@ class Retention:
 
     async def leaving(self) -> list[bytes]:
         """The ids that a sweep of everything would take now: what enabling retention would do to answers."""
-        pace, now = _Pace(0, 0.0, self._stop, rest=0.0), self._clock()
+        pace, now = Pace(0, 0.0, self._stop, rest=0.0), self._clock()
         try:
             extents = await self._survey(None, self.bounds, now, pace)
             chosen = await self._choose(extents, None, self.bounds, now, pace)
-        except _Interrupted:
+        except Interrupted:
             return []
         rows = [one.row for several in chosen.values() for one in several]
         return await self._ledger.read(lambda connection: retaining.ids_of(connection, rows))
 
-    async def _slices(self, scope: Scope | None, pace: _Pace) -> AsyncIterator[dict[Scope, RetentionRows]]:
+    async def _slices(self, scope: Scope | None, pace: Pace) -> AsyncIterator[dict[Scope, RetentionRows]]:
         after: int | None = 0
         dim = self._settings.vector_dim
         while after is not None:
@@ -268,7 +243,7 @@ class Retention:
             after = found.last
             await pace.spent(found.rows)
 
-    async def _survey(self, scope: Scope | None, bounds: Bounds, now: float, pace: _Pace) -> dict[Scope, Extent]:
+    async def _survey(self, scope: Scope | None, bounds: Bounds, now: float, pace: Pace) -> dict[Scope, Extent]:
         """The extent of every namespace that is over its bounds."""
         extents: dict[Scope, Extent] = {}
         async for found in self._slices(scope, pace):
@@ -283,7 +258,7 @@ class Retention:
         }
 
     async def _choose(
-        self, extents: dict[Scope, Extent], scope: Scope | None, bounds: Bounds, now: float, pace: _Pace
+        self, extents: dict[Scope, Extent], scope: Scope | None, bounds: Bounds, now: float, pace: Pace
     ) -> dict[Scope, list[Chosen]]:
         most = MOST_AT_ONCE // max(1, len(extents))
         before = bounds.before(now)
@@ -319,6 +294,30 @@ class Retention:
         )
         return [one.id for one in gone]
 
+    async def hold(
+        self,
+        scope: Scope,
+        coordinate: Coordinate,
+        memory_type: str | None = None,
+        *,
+        hold: bool = True,
+        actor: str = "",
+    ) -> int:
+        """Puts the memories at a coordinate under a legal hold, or ends it; returns how many. Raises NotFound."""
+        text = canonical_coordinate(coordinate)
+        action = "retention.hold" if hold else "retention.release"
+        entry = AuditEntry(scope.tenant, actor, action, f"{scope.namespace}/{text}", self._clock())
+        changed = await self._ledger.transact(
+            lambda transaction: retaining.hold(transaction, scope, text, memory_type, hold, entry)
+        )
+        if not changed:
+            raise NotFound("no memory at this coordinate", field="coord", remedy="check coordinate, type and namespace")
+        return changed
+
+    async def listed(self, scope: Scope) -> list[Archive]:
+        """The scope's archives, oldest first."""
+        return await asyncio.to_thread(self.archives.listed, scope)
+
     async def restore(self, scope: Scope, name: str, *, pin: bool = False, actor: str = "") -> Restored:
         """Puts an archive's memories back, with the i, times, accesses and links that they had; `pin` keeps them.
 
@@ -326,35 +325,10 @@ class Retention:
         revision is made anew from the payload. Raises NotFound, Conflict for a damaged file or another dimension.
         """
         kept = await asyncio.to_thread(self.archives.read, scope, name)
-        memories = [
-            (_put(one.record, vector, revision, pin=pin), one.record, one.links)
-            for one, (vector, revision) in zip(kept, await self._vectors(kept), strict=True)
-        ]
+        memories = await as_puts(kept, self._provider, self._settings.vector_dim, pin=pin)
         now = self._clock()
         entry = AuditEntry(scope.tenant, actor, "retention.restore", f"{scope.namespace}/{name}", now)
         return await self._ledger.transact(lambda transaction: retaining.restore(transaction, memories, now, entry))
-
-    async def _vectors(self, kept: Sequence[Kept]) -> list[tuple[Vector | None, str]]:
-        ours = {CLIENT_REVISION, self._provider.revision}
-        stale = [one.record for one in kept if one.record.vector is not None and one.record.model_revision not in ours]
-        texts = [payload_text(record.payload) for record in stale]
-        fresh = dict(
-            zip((record.id for record in stale), await self._provider.embed(texts) if texts else (), strict=True)
-        )
-        for one in kept:
-            vector = one.record.vector
-            if one.record.id not in fresh and vector is not None and len(vector) != self._settings.vector_dim:
-                raise Conflict(
-                    f"vector: the archive holds vectors of {len(vector)} numbers, not {self._settings.vector_dim}",
-                    field="vector",
-                    remedy="restore it into the memory that it was taken from",
-                )
-        return [
-            (fresh[one.record.id], self._provider.revision)
-            if one.record.id in fresh
-            else (one.record.vector, one.record.model_revision)
-            for one in kept
-        ]
 
 
 def _batches(chosen: Sequence[Chosen]) -> Iterator[Sequence[Chosen]]:
@@ -367,22 +341,3 @@ def _described(connection: sqlite3.Connection, chosen: Sequence[Chosen]) -> dict
     for batch in _batches(chosen):
         found |= retaining.described(connection, [one.row for one in batch])
     return found
-
-
-def _put(record: MemoryRecord, vector: Vector | None, revision: str, *, pin: bool) -> Put:
-    return Put(
-        id=record.id,
-        scope=record.scope,
-        memory_type=record.memory_type,
-        coordinate=record.coordinate_text,
-        payload=canonical_json(record.payload),
-        search_text=payload_text(record.payload),
-        event_time=record.event_time,
-        ingest_time=record.ingest_time,
-        importance=record.importance,
-        features=record.features,
-        vector=vector,
-        model_revision=revision,
-        pinned=pin,
-        expires_at=None if pin else record.expires_at,
-    )

@@ -88,6 +88,24 @@ def described(connection: sqlite3.Connection, rows: Sequence[int]) -> dict[int, 
     return {ids[one]: record for one, record in reading.by_ids(connection, list(ids)).items()}
 
 
+def hold(
+    transaction: Transaction, scope: Scope, coordinate: str, memory_type: str | None, held: bool, entry: AuditEntry
+) -> int:
+    """Sets or ends the legal hold of the live memories at a coordinate; returns how many there are."""
+    where, values = "", []
+    if memory_type is not None:
+        where, values = " AND memory_type = ?", [memory_type]
+    first = float(coordinate.partition(",")[0])
+    changed = transaction.connection.execute(
+        "UPDATE memories SET hold = ? WHERE tenant = ? AND namespace = ? AND collection = 0 AND coordinate_first = ?"  # noqa: S608
+        f" AND coordinate = ? AND deleted = 0{where}",
+        (int(held), scope.tenant, scope.namespace, first, coordinate, *values),
+    ).rowcount
+    if changed:
+        transaction.run(Unit(audit=[entry]))
+    return int(changed)
+
+
 def ids_of(connection: sqlite3.Connection, rows: Sequence[int]) -> list[bytes]:
     """The ids of these rows."""
     found = (connection.execute("SELECT id FROM memories WHERE row = ?", (row,)).fetchone() for row in rows)

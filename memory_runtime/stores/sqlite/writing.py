@@ -168,7 +168,8 @@ _INSERT = (
 )
 _UPDATE = (
     "UPDATE memories SET importance_raw=?, importance_norm=?, normaliser_version=?, event_time=?, ingest_time=?,"
-    " expires_at=?, pinned=?, hold=?, model_revision=?, features=?, payload=?, text=?, version=?, seq=?,"
+    " expires_at=?, pinned=?, hold=max(hold * (deleted = 0), ?), model_revision=?, features=?, payload=?, text=?,"
+    " version=?, seq=?,"
     " access_time=max(access_time * (deleted = 0), ?), access_count=access_count * (deleted = 0), deleted=0 WHERE row=?"
 )
 
@@ -228,7 +229,7 @@ def _delete(connection: sqlite3.Connection, delete: Delete) -> Receipt:
     if delete.expired_before is not None and (hold or pinned or expiry is None or expiry > delete.expired_before):
         return Receipt(delete.id, version, previous, created=False, changed=False)
     if hold:
-        raise Conflict("the memory is under a legal hold", field="hold", remedy="store it again with hold false first")
+        raise Conflict("the memory is under a legal hold", field="hold", remedy="end the hold first: soma retention hold --end")
     scope = (collection, tenant, namespace, memory_type)
     seq = _outbox(connection, Operation.DELETE, (identity, *scope, version + 1, delete.at, previous, None))
     fts.forget(connection, row, text)

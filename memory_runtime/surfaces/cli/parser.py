@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     _memories(commands, connection)
     _graph(commands, connection)
     _many(commands, connection)
+    _admin(commands, connection)
     return parser
 
 
@@ -162,3 +163,46 @@ def _many(commands: Any, connection: argparse.ArgumentParser) -> None:
     delete = add("delete-many", "Delete the memories at coordinates", later("transfer", "delete_many"))
     delete.add_argument("--coords", required=True, help='coordinates separated by semicolons, such as "1,2,3;4,5,6"')
     delete.add_argument("--type", dest="memory_type", help="only of this memory type")
+
+
+def _admin(commands: Any, connection: argparse.ArgumentParser) -> None:
+    add = _group(commands, connection, "retention", "Show and do what is forgotten")
+    plan = add("plan", "List what would be forgotten, and why; changes nothing", later("admin", "retention_plan"))
+    plan.add_argument("--limit", type=int, default=100, help="how many to list (default 100)")
+    plan.add_argument("--ttl", help="preview under this age, such as 90d, instead of the configured bounds")
+    plan.add_argument("--max-rows", type=int, help="preview under this many memories")
+    plan.add_argument("--max-bytes", type=int, help="preview under this many bytes")
+    add("sweep", "Archive and purge now", later("admin", "retention_sweep"))
+    hold = add("hold", "Put a memory under a legal hold", later("admin", "retention_hold"))
+    hold.add_argument("--coord", required=True)
+    hold.add_argument("--type", dest="memory_type", help="only this memory type")
+    hold.add_argument("--end", action="store_true", help="end the hold")
+    add = _group(commands, connection, "archive", "List and restore what was forgotten")
+    add("list", "List the archives", later("admin", "archive_list"))
+    restore = add("restore", "Put an archive's memories back", later("admin", "archive_restore"))
+    restore.add_argument("name", help="a name from `soma archive list`")
+    restore.add_argument("--pin", action="store_true", help="pin them, so that they are not forgotten again")
+    add = _group(commands, connection, "gates", "Show what the gates advise; try, apply, revert")
+    add("list", "Show each gate's condition and what was measured", later("admin", "gates")).set_defaults(action="list")
+    for action, text in (("dry-run", "Try a gate's change on recent queries"), ("apply", "Put it in force")):
+        change = add(action, text, later("admin", "gates"))
+        change.add_argument("gate", help="G1 to G6")
+        change.add_argument("--value", help="another value than the proposed one")
+        change.set_defaults(action=action)
+    revert = add("revert", "Take a gate's change back", later("admin", "gates"))
+    revert.add_argument("gate", help="G1 to G6")
+    revert.set_defaults(action="revert")
+    add = _group(commands, connection, "importance", "Rebuild importances by a new normaliser version")
+    for action, text in (
+        ("status", "Show the rebuild that waits to be confirmed"),
+        ("preview", "Show what a rebuild would change"),
+        ("rebuild", "Rebuild, reversibly"),
+        ("undo", "Take the rebuild back"),
+        ("confirm", "Keep it for good"),
+    ):
+        add(action, text, later("admin", "importance")).set_defaults(action=action)
+
+
+def _group(commands: Any, connection: argparse.ArgumentParser, name: str, text: str) -> Callable[..., Any]:
+    group = commands.add_parser(name, help=text, description=text)
+    return _Commands(group.add_subparsers(title="actions", required=True, metavar="ACTION"), [connection]).add

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import sys
@@ -126,6 +127,8 @@ def _exported(memory: dict[str, Any]) -> dict[str, Any]:
 
 
 def _imported(line: dict[str, Any], number: int) -> dict[str, Any] | None:
+    if line.get("kind") in {"archive", "end"}:
+        return None  # the first and the last line of an archive of retention
     coordinate = line.get("coordinate")
     if not isinstance(coordinate, list):
         raise CommandFailed(f"line {number}: no coordinate; was this written by export-memories?", EXIT_USAGE)
@@ -184,7 +187,9 @@ def _reading(name: str) -> Iterator[IO[str]]:
         yield sys.stdin
         return
     try:
-        file = Path(name).open(encoding="utf-8")  # noqa: SIM115 -- closed below; a failure to open is the user's to mend
+        path = Path(name)
+        packed = path.suffix == ".gz"
+        file = gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8")  # noqa: SIM115 -- closed below; a failure to open is the user's to mend
     except OSError as error:
         raise CommandFailed(f"cannot read {name}: {error.strerror}", EXIT_USAGE) from None
     with file:

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from memory_runtime.surfaces.http import errors, routes_graph, routes_memories, routes_probes, routes_verbs
+from memory_runtime.surfaces.http import errors, routes_admin, routes_graph, routes_memories, routes_probes, routes_verbs
 from memory_runtime.surfaces.http.guard import OPEN_PATHS, Guard
 from memory_runtime.surfaces.service import Service
 
@@ -48,7 +48,7 @@ def build_app(service: Service) -> ASGIApp:
     app = FastAPI(title=TITLE, version=product_version(), docs_url=None, redoc_url=None)
     app.state.service = service
     errors.install(app)
-    for room in (routes_verbs, routes_memories, routes_graph, routes_probes):
+    for room in (routes_verbs, routes_memories, routes_graph, routes_probes, routes_admin):
         app.include_router(room.router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     guarded: ASGIApp = Guard(app, service)
