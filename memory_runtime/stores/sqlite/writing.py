@@ -229,7 +229,9 @@ def _delete(connection: sqlite3.Connection, delete: Delete) -> Receipt:
     if delete.expired_before is not None and (hold or pinned or expiry is None or expiry > delete.expired_before):
         return Receipt(delete.id, version, previous, created=False, changed=False)
     if hold:
-        raise Conflict("the memory is under a legal hold", field="hold", remedy="end the hold first: soma retention hold --end")
+        raise Conflict(
+            "the memory is under a legal hold", field="hold", remedy="end the hold first: soma retention hold --end"
+        )
     scope = (collection, tenant, namespace, memory_type)
     seq = _outbox(connection, Operation.DELETE, (identity, *scope, version + 1, delete.at, previous, None))
     fts.forget(connection, row, text)

@@ -10,7 +10,14 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from memory_runtime.surfaces.http import errors, routes_admin, routes_graph, routes_memories, routes_probes, routes_verbs
+from memory_runtime.surfaces.http import (
+    errors,
+    routes_admin,
+    routes_graph,
+    routes_memories,
+    routes_probes,
+    routes_verbs,
+)
 from memory_runtime.surfaces.http.guard import OPEN_PATHS, Guard
 from memory_runtime.surfaces.service import Service
 
