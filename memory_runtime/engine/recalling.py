@@ -15,7 +15,7 @@ from memory_runtime.engine.hybrid import FusedHit, HybridRecaller, Question
 from memory_runtime.engine.types import Hit, RecallRequest, RecallResult, Suppressed
 from memory_runtime.model.errors import NotFound
 from memory_runtime.model.records import MemoryRecord, Scope, Vector
-from memory_runtime.scoring import Partition, ScoredRow
+from memory_runtime.scoring import Partition, ScoredRow, Unset
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.sqlite import fts, reading
 
@@ -211,6 +211,11 @@ class Recaller:
                 explanation = None
         return Hit(record, one.score, one.log2_score, explanation, one.lexical)
 
+    def _decays(self, request: RecallRequest) -> bool:
+        if isinstance(request.half_life, Unset):
+            return any(profile.half_life is not None for profile in self._follower.params.profiles())
+        return request.half_life is not None
+
     def _suppressed(
         self,
         connection: sqlite3.Connection,
@@ -219,7 +224,7 @@ class Recaller:
         query: Query,
         hits: Sequence[Hit],
     ) -> tuple[Suppressed, ...]:
-        if not query.request.explain or partition is None or query.request.half_life is None:
+        if not query.request.explain or partition is None or not self._decays(query.request):
             return ()
         undecayed = replace(query, request=_without_decay(query.request))
         answered = {hit.record.id.bytes for hit in hits}
