@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from memory_runtime.scoring.formula import Keys, LogWeight, keys, scores_at
 from memory_runtime.scoring.rows import Floats, Ids, ScoredRow, id_bytes
@@ -33,7 +35,9 @@ def top_k(groups: Sequence[Candidates], k: int, at: float) -> list[ScoredRow]:
     if not ranked:
         return []
     one_profile = len({(group.half_life, group.beta) for group in groups if len(group.ids)}) == 1
-    columns = [np.concatenate(column) for column in zip(*(entry[:6] for entry in ranked), strict=True)]
+    columns: tuple[npt.NDArray[Any], ...] = ranked[0][:6]
+    if len(ranked) > 1:
+        columns = tuple(np.concatenate(column) for column in zip(*(entry[:6] for entry in ranked), strict=True))
     mantissa, exponent, score, logs, similarity, ids = columns
     order_by = (-mantissa, -exponent) if one_profile else (-logs,)
     order = np.lexsort((ids[:, 1], ids[:, 0], *order_by))

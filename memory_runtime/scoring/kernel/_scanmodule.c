@@ -78,6 +78,35 @@ static PyObject *py_exact_dots(PyObject *self, PyObject *args) {
     return answer;
 }
 
+typedef void (*curve)(double *, int64_t, const double *, const double *, int64_t);
+
+static PyObject *apply_curve(PyObject *args, curve function, Py_ssize_t table_length) {
+    Py_buffer values, table, terms;
+    PyObject *answer = NULL;
+    if (!PyArg_ParseTuple(args, "w*y*y*", &values, &table, &terms)) return NULL;
+    if (table.len < table_length * 8) {
+        PyErr_SetString(PyExc_ValueError, "the table is too short");
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        function(values.buf, values.len / 8, table.buf, terms.buf, terms.len / 8);
+        Py_END_ALLOW_THREADS
+        answer = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&values), PyBuffer_Release(&table), PyBuffer_Release(&terms);
+    return answer;
+}
+
+/* Arguments outside of the domain (log2: positive and finite; exp2: [0, 1)) are the caller's to refuse. */
+static PyObject *py_log2(PyObject *self, PyObject *args) {
+    (void)self;
+    return apply_curve(args, soma_log2, 128);
+}
+
+static PyObject *py_exp2(PyObject *self, PyObject *args) {
+    (void)self;
+    return apply_curve(args, soma_exp2, 256);
+}
+
 static PyObject *py_wide_codes(PyObject *self, PyObject *args) {
     Py_buffer rows, records;
     Py_ssize_t count, dim, stride;
@@ -112,6 +141,8 @@ static PyMethodDef methods[] = {
     {"scan", py_scan, METH_VARARGS, "Scans one block of rows for several queries; returns the first row not scanned."},
     {"exact_dots", py_exact_dots, METH_VARARGS, "Exact float64 dot products of chosen float32 rows with a query."},
     {"wide_codes", py_wide_codes, METH_VARARGS, "Quantises rows to 8 bits into their records."},
+    {"log2", py_log2, METH_VARARGS, "portable.log2 of float64 values, in place."},
+    {"exp2", py_exp2, METH_VARARGS, "portable.exp2_fraction of float64 values, in place."},
     {"variant", py_variant, METH_NOARGS, "The instruction set in use: avx512-vnni, avx2 or portable."},
     {"force", py_force, METH_VARARGS, "Chooses a variant; False where the CPU has no such instructions."},
     {NULL, NULL, 0, NULL}};

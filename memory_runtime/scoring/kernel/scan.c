@@ -336,6 +336,31 @@ void soma_exact_dots(const float *rows, int64_t dim, const int64_t *positions, i
     for (int64_t at = 0; at < count; at++) exact_of(rows + positions[at] * dim, query, dim, dots + at);
 }
 
+void soma_log2(double *values, int64_t count, const double *centre_logs, const double *terms, int64_t term_count) {
+    for (int64_t at = 0; at < count; at++) {
+        int exponent, low;
+        double mantissa = frexp(values[at], &exponent), step, centre, s, square, series = 0;
+        low = mantissa < 0.7071067811865476;
+        if (low) mantissa *= 2;
+        step = (double)(int64_t)(mantissa * 64 + 0.5);
+        centre = step / 64;
+        s = (mantissa - centre) / (mantissa + centre);
+        square = s * s;
+        for (int64_t term = 0; term < term_count; term++) series = series * square + terms[term];
+        values[at] = (double)(exponent - low) + (centre_logs[(int64_t)step] + (2.0 / 0.6931471805599453) * s * series);
+    }
+}
+
+void soma_exp2(double *values, int64_t count, const double *powers, const double *terms, int64_t term_count) {
+    for (int64_t at = 0; at < count; at++) {
+        double step = (double)(int64_t)(values[at] * 256), x = (values[at] - step / 256) * 0.6931471805599453;
+        double series = 0, base = powers[step < 255 ? (int64_t)step : 255], result;
+        for (int64_t term = 0; term < term_count; term++) series = (series + terms[term]) * x;
+        result = base + base * series;
+        values[at] = result < 0x1.fffffffffffffp+0 ? result : 0x1.fffffffffffffp+0;
+    }
+}
+
 void soma_wide_codes(const float *rows, int64_t count, int64_t dim, uint8_t *records, int64_t stride) {
     for (int64_t row = 0; row < count; row++) {
         const float *v = rows + row * dim;

@@ -46,6 +46,10 @@ int64_t soma_scan(const scan_job *job);
 void soma_exact_dots(const float *rows, int64_t dim, const int64_t *positions, int64_t count, const float *query,
                      double *dots);
 
+/* portable.py's functions in place: the same operations in the same order, hence the same bits. */
+void soma_log2(double *values, int64_t count, const double *centre_logs, const double *terms, int64_t term_count);
+void soma_exp2(double *values, int64_t count, const double *powers, const double *terms, int64_t term_count);
+
 /* Codes, scale and error of `count` rows into their records, as codes.wide_codes does. */
 void soma_wide_codes(const float *rows, int64_t count, int64_t dim, uint8_t *records, int64_t stride);
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory_runtime.model.errors import InvalidArgument
-from memory_runtime.scoring import ExactIndex, Partition, Profile, ScoringParams, formula
+from memory_runtime.scoring import ExactIndex, Partition, Profile, ScoringParams, formula, portable
 from memory_runtime.scoring.portable import exp2_fraction, log2
 from memory_runtime.scoring.rows import unit_rows
 
@@ -190,6 +190,16 @@ def test_portable_exp2_is_close_to_the_library(fraction: float) -> None:
     value = float(exp2_fraction(np.array([fraction]))[0])
     assert 1 <= value < 2
     assert value == pytest.approx(2.0**fraction, rel=5e-16)
+
+
+def test_the_compiled_log2_and_exp2_give_the_bits_of_numpy() -> None:
+    rng = np.random.default_rng(6)
+    values = np.concatenate(
+        [np.exp(rng.normal(size=20_000) * 50), 2.0 ** rng.integers(-60, 60, 500), rng.random(20_000)]
+    )
+    fractions = np.concatenate([rng.random(40_000), np.arange(512) / 512, [np.nextafter(1.0, 0.0)]])
+    assert (log2(values) == portable._log2(values)).all()
+    assert (exp2_fraction(fractions) == portable._exp2_fraction(fractions)).all()
 
 
 def test_the_fixed_order_of_summation_does_not_depend_on_the_other_rows() -> None:
