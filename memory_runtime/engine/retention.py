@@ -146,6 +146,8 @@ class Retention:
         self._stop.set()
         if self._task is not None:
             await self._task
+        async with self._one_at_a_time:
+            pass  # a sweep that somebody asked for ends too, before the ledger is closed
 
     async def _sweeps(self) -> None:
         more = False
