@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -117,8 +118,9 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _prune(_: argparse.Namespace) -> None:
-    for path in (cache() / "images").glob("soma-memory-*.tar"):
+    for path in (cache() / "images").glob("*soma-memory-*.tar"):
         path.unlink()
+    shutil.rmtree(cache() / "wheels", ignore_errors=True)
     Buildah().clear()
 
 

@@ -37,6 +37,7 @@ EMPTIED = (
     "usr/share/locale",
 )
 REMOVED = ("etc/resolv.conf", "etc/hostname", "etc/hosts", "etc/apt/sources.list", "var/cache/debconf")
+SCRATCH = ".debootstrap-"
 RECIPE = 3  # raise it when the making of the base changes
 
 
@@ -66,6 +67,8 @@ def base(*, refresh: bool = False) -> Base:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if refresh or not archive.exists():
             install({program: package for program, package in NEEDED.items() if not _present(program)})
+            for left in archive.parent.glob(f"{SCRATCH}*"):
+                shutil.rmtree(left, ignore_errors=True)  # by one that was killed
             with step(f"base of Debian {SUITE}'s packages (about a minute and a half, once)", 1, 1, str):
                 _make(archive, sources())
     return Base(archive, _dated(key, archive))
@@ -78,7 +81,7 @@ def _dated(key: str, archive: Path) -> str:
 
 def _make(archive: Path, origin: Sources) -> None:
     # Not in /tmp, which may be mounted nodev or noexec: debootstrap makes device files and runs what it unpacks.
-    with tempfile.TemporaryDirectory(prefix=".debootstrap-", dir=archive.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=archive.parent) as scratch:
         root = Path(scratch, "root")
         options = ["--variant=minbase", f"--keyring={KEYRING}", f"--include={','.join(PACKAGES)}"]
         # In a mount namespace of its own: what debootstrap mounts cannot outlive it, whatever ends it.

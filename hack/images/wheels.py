@@ -39,6 +39,7 @@ SOURCES = (
     "memory_runtime",
     "operator/soma_operator",
 )
+KEPT = 8
 TOOL_LOCKS = (LOCKS / "pip.txt", LOCKS / "model.txt")
 
 
@@ -54,6 +55,8 @@ def collect(target: Target) -> Path:
                 shutil.copytree(locked / part, making / part, copy_function=os.link)
             (making / "own").mkdir()
             os.link(own, making / "own" / own.name)
+        _forget_old(folder.parent, f"{locked.name}-*")
+        _forget_old(folder.parent / "own", "*")
     return folder
 
 
@@ -134,7 +137,9 @@ def _only_wheel(folder: Path) -> Path:
 
 def build_own() -> Path:
     """Our wheel of the tree as it is, built outside of the tree (setuptools leaves build/ and *.egg-info behind)."""
-    key = digest(*(part for path in _source_files() for part in (str(path.relative_to(ROOT)), path)))[:12]
+    # Without a compiler the wheel lacks its optional kernel: once there is one, it is another wheel.
+    compiler = str(any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc")))
+    key = digest(compiler, *(part for path in _source_files() for part in (str(path.relative_to(ROOT)), path)))[:12]
     folder = cache() / "wheels" / "own" / key
     if not (folder / ".complete").exists():
         with _making(folder) as making, tempfile.TemporaryDirectory() as scratch:
@@ -142,7 +147,10 @@ def build_own() -> Path:
                 copy = Path(scratch, path.relative_to(ROOT))
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
-            environment = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_EPOCH, "PYTHONHASHSEED": "0"}
+            # A compiler writes the folder that it worked in into what it makes.
+            flags = f"{os.environ.get('CFLAGS', '')} -g0 -ffile-prefix-map={scratch}=."
+            fixed = {"SOURCE_DATE_EPOCH": SOURCE_EPOCH, "PYTHONHASHSEED": "0", "CFLAGS": flags}
+            environment = {**os.environ, **fixed}
             command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(making), scratch]
             run(command, "our wheel could not be built", env=environment)
             # setuptools leaves read-only traces of the mode that the scratch folder had; the name alone tells the
@@ -185,6 +193,13 @@ def _making(folder: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _forget_old(parent: Path, pattern: str) -> None:
+    """Every change of source makes a folder: the last KEPT stay, for builds that still read them."""
+    folders = [path for path in parent.glob(pattern) if path.is_dir()]
+    for path in sorted(folders, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

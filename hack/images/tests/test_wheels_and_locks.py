@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -125,3 +126,11 @@ def test_a_lock_that_names_what_no_index_has_is_a_sentence_and_leaves_nothing_be
     bad.write_text("soma-does-not-exist==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(ImageError, match=r"the wheels of bad\.txt could not be collected"):
         wheels._download(bad, Target("3.11", "x86_64"), tmp_path / "out")
+
+
+def test_only_the_last_folders_of_wheels_are_kept(tmp_path: Path) -> None:
+    for age in range(wheels.KEPT + 3):
+        (tmp_path / f"x-{age}").mkdir()
+        os.utime(tmp_path / f"x-{age}", (1000 - age, 1000 - age))
+    wheels._forget_old(tmp_path, "x-*")
+    assert {path.name for path in tmp_path.iterdir()} == {f"x-{age}" for age in range(wheels.KEPT)}
