@@ -146,8 +146,8 @@ def _line(kept: Kept) -> dict[str, Any]:
         "features": record.features,
         "expires_at": record.expires_at,
         "model_revision": record.model_revision,
-        # str of a float32 is the shortest text that reads back as the same float32
-        "vector": None if record.vector is None else [float(str(value)) for value in record.vector],
+        # nine digits read back as the same float32
+        "vector": None if record.vector is None else [float(f"{value:.9g}") for value in record.vector.tolist()],
         "version": record.version,
         "links": [[list(one.source), list(one.target), one.link_type, one.weight, one.metadata] for one in kept.links],
     }

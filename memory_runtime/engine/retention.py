@@ -38,8 +38,8 @@ SLICE: Final = 1000
 BATCH: Final = 200
 MOST_AT_ONCE: Final = 20_000
 """Memories chosen by one sweep: what the choice holds in memory. A larger excess takes another sweep at once."""
-REST: Final = 4.0
-"""Rest for each second of work: a sweep takes at most a fifth of one core."""
+REST: Final = 1.0
+"""Rest for each second of work: a sweep takes at most half of one core."""
 
 
 @dataclass(frozen=True, slots=True)
