@@ -65,7 +65,9 @@ async def _run(
     headers = {"Authorization": f"Bearer {token}", "X-Soma-Namespace": plan.namespace}
     limits = httpx.Limits(max_connections=plan.writers)
     known = dict(history.acknowledged)
-    async with httpx.AsyncClient(base_url=target.url, headers=headers, timeout=20.0, limits=limits) as client:
+    async with httpx.AsyncClient(
+        base_url=target.url, headers=headers, timeout=20.0, limits=limits, trust_env=False
+    ) as client:
         load = asyncio.create_task(write_until_gone(client, history, plan.seed, run, plan.writers))
         await _first_acknowledgement(history, load)
         await asyncio.sleep(delay)
@@ -75,7 +77,7 @@ async def _run(
     await asyncio.to_thread(target.start)
     outcome.longest_restart = max(outcome.longest_restart, time.monotonic() - started)
     touched = [key for key, text in history.acknowledged.items() if known.get(key) != text] + list(history.in_doubt)
-    async with httpx.AsyncClient(base_url=target.url, headers=headers, timeout=60.0) as client:
+    async with httpx.AsyncClient(base_url=target.url, headers=headers, timeout=60.0, trust_env=False) as client:
         try:
             await judge(client, history, sorted(set(touched)), outcome.verdict)
             await judge_totals(client, history, outcome.verdict)

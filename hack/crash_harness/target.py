@@ -43,7 +43,7 @@ def wait_ready(url: str, seconds: float, alive: subprocess.Popen[bytes] | None =
         if alive is not None and alive.poll() is not None:
             raise TargetError(f"the server ended with {alive.returncode}: {_tail(log)}")
         try:
-            answer = httpx.get(f"{url}/readyz", timeout=2.0)
+            answer = httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False)
         except httpx.HTTPError as error:
             last = type(error).__name__
         else:
@@ -138,7 +138,7 @@ class RemoteTarget:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             try:
-                httpx.get(f"{self.url}/livez", timeout=0.5)
+                httpx.get(f"{self.url}/livez", timeout=0.5, trust_env=False)
             except httpx.HTTPError:
                 return
             time.sleep(0.02)
