@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "memory_runtime" / "scoring" / "kernel"
-FILES = ("scan.c", "_scanmodule.c")
+FILES = ("scan.c", "vector.c", "_scanmodule.c")
 NAME = "_scan.abi3.so"
 FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
@@ -40,7 +40,7 @@ def key(cc: str, flags: tuple[str, ...]) -> str:
     """What the object depends on."""
     digest = hashlib.sha256()
     version = subprocess.run([cc, "--version"], capture_output=True, check=True).stdout
-    for part in (*(SOURCE / name for name in (*FILES, "scan.h")),):
+    for part in (*(SOURCE / name for name in (*FILES, "scan.h", "vector.h")),):
         digest.update(part.read_bytes())
     digest.update(b"|".join([version, " ".join(flags).encode(), sysconfig.get_platform().encode()]))
     return digest.hexdigest()[:16]

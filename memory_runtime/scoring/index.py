@@ -81,6 +81,9 @@ class ExactIndex:
             return
         rows = self._as_stored(last_of_each(rows))
         with self._lock:
+            if not self._trained_on and len(rows) >= LEAST_ROWS:
+                # Codes in the identity cost three times as much, and the first merge would make them again
+                self._basis, self._trained_on = train(rows.vectors), len(rows)
             draft = self._draft()
             gone = draft.bury(rows.ids)
             draft.add(rows)
