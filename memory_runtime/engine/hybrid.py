@@ -28,8 +28,10 @@ from memory_runtime.stores.sqlite.context import Row, Visible
 
 BY_VECTOR: Final = 200
 BY_WORDS: Final = 200
-MATCHES_PER_WORD: Final = 1000
-COMMON_WORD: Final = 10_000
+COMMON_WORD: Final = 5000
+"""A word that more memories hold finds no candidates (a microsecond each), but counts for those that are found."""
+EMPTY_WORD: Final = 100_000
+"""A word that more memories hold than this says nothing."""
 SEEDS: Final = 60
 SITTING_GAP_SECONDS: Final = 1800.0
 LINKS: Final = 100
@@ -89,18 +91,20 @@ class HybridRecaller:
 
     def answer(self, connection: sqlite3.Connection, question: Question) -> list[FusedHit]:
         """The best `top_k`, best first."""
-        words = question_words(question.text)
+        counts = {word: context.frequency(connection, word, limit=EMPTY_WORD) for word in question_words(question.text)}
+        words = [word for word, count in counts.items() if 0 < count <= EMPTY_WORD]
+        telling = [word for word in words if counts[word] <= COMMON_WORD]
         by_vector, floor = self._by_vector(question)
-        by_word = _by_word(connection, question.visible, words)
-        rows = context.rows(connection, question.visible, _union(by_vector, by_word))
-        seeds = _seeds(rows, by_vector, by_word, floor)
+        by_words = context.best_by_words(connection, question.visible, telling, limit=BY_WORDS)
+        rows = context.rows(connection, question.visible, list(dict.fromkeys([*by_vector, *by_words])))
+        seeds = _seeds(rows, by_vector, by_words, floor)
         pool = _Pool(rows)
         near = _surroundings(connection, question.visible, pool, seeds)
         if not pool.rows:
             return []
         evidence = Evidence(
             similarity=_similarities(connection, question.vector, pool.rows, by_vector),
-            words=_word_scores(pool.rows, by_word),
+            words=_word_table(connection, words, pool.rows),
             near=near,
             dates=closeness(np.array([row.event_time for row in pool.rows]), time_windows(question.text, question.at)),
             floor=floor,
@@ -108,9 +112,8 @@ class HybridRecaller:
         relevance = fuse(evidence, boost=question.boost)
         ranked = self._ranked(question, pool.rows, relevance.total)
         place = {row.id: at for at, row in enumerate(pool.rows)}
-        named = list(by_word)
         return [
-            self._hit(question, hit, pool.rows[place[hit.id]], _fusion(relevance, evidence, place[hit.id], named))
+            self._hit(question, hit, pool.rows[place[hit.id]], _fusion(relevance, evidence, place[hit.id], words))
             for hit in ranked
         ]
 
@@ -207,41 +210,14 @@ class _Pool:
         return at
 
 
-def _by_word(connection: sqlite3.Connection, visible: Visible, words: Sequence[str]) -> dict[str, dict[bytes, float]]:
-    """BM25 (positive, higher is better) of every match of each word; words that are everywhere say nothing."""
-    found: dict[str, dict[bytes, float]] = {}
-    for word in words:
-        hits = context.word_hits(connection, visible, word, limit=MATCHES_PER_WORD, common=COMMON_WORD)
-        if hits:
-            found[word] = {hit.id: -hit.rank for hit in hits if hit.rank < 0}
-    return found
-
-
-def _totals(by_word: dict[str, dict[bytes, float]]) -> dict[bytes, float]:
-    totals: dict[bytes, float] = {}
-    for matches in by_word.values():
-        for identity, score in matches.items():
-            totals[identity] = totals.get(identity, 0.0) + score
-    return totals
-
-
-def _union(by_vector: dict[bytes, float], by_word: dict[str, dict[bytes, float]]) -> list[bytes]:
-    totals = _totals(by_word)
-    best = sorted(totals, key=lambda identity: (-totals[identity], identity))[:BY_WORDS]
-    return list(dict.fromkeys([*by_vector, *best]))
-
-
-def _seeds(
-    rows: Sequence[Row], by_vector: dict[bytes, float], by_word: dict[str, dict[bytes, float]], floor: float
-) -> list[Row]:
+def _seeds(rows: Sequence[Row], by_vector: dict[bytes, float], by_words: dict[bytes, float], floor: float) -> list[Row]:
     """The rows whose surroundings are worth reading: the best on their own."""
-    totals = _totals(by_word)
-    most = max(totals.values(), default=1.0)
+    most = max(by_words.values(), default=0.0) or 1.0
     highest = max((value - floor for value in by_vector.values()), default=1.0)
     scale = highest if highest > 0 else 1.0
 
     def own(row: Row) -> float:
-        return max(0.0, by_vector.get(row.id, floor) - floor) / scale + totals.get(row.id, 0.0) / most
+        return max(0.0, by_vector.get(row.id, floor) - floor) / scale + by_words.get(row.id, 0.0) / most
 
     return sorted(rows, key=lambda row: (-own(row), row.id))[:SEEDS]
 
@@ -276,9 +252,14 @@ def _similarities(
     return np.array([known.get(row.id, computed.get(row.row, 0.0)) for row in rows])
 
 
-def _word_scores(rows: Sequence[Row], by_word: dict[str, dict[bytes, float]]) -> Floats:
-    table = [[matches.get(row.id, 0.0) for row in rows] for matches in by_word.values()]
-    return np.array(table, dtype=np.float64).reshape(len(by_word), len(rows))
+def _word_table(connection: sqlite3.Connection, words: Sequence[str], rows: Sequence[Row]) -> Floats:
+    """BM25 of each word in each row, [words, rows]."""
+    numbers = [row.row for row in rows]
+    table = np.zeros((len(words), len(rows)))
+    for line, word in zip(table, words, strict=True):
+        found = context.word_scores(connection, word, numbers)
+        line[:] = [max(0.0, found.get(number, 0.0)) for number in numbers]
+    return table
 
 
 def _fusion(relevance: Relevance, evidence: Evidence, at: int, words: Sequence[str]) -> Fusion:

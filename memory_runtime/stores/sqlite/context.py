@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memory_runtime.model.records import Scope, Vector
-from memory_runtime.stores.contracts import KeywordHit
 from memory_runtime.stores.sqlite import fts
 from memory_runtime.stores.sqlite.filters import conditions
 
@@ -64,25 +63,45 @@ class Row(NamedTuple):
 _ROW = "m.row, m.id, m.event_time, m.memory_type, m.coordinate, m.importance_norm, m.features"
 
 
-def word_hits(
-    connection: sqlite3.Connection, visible: Visible, word: str, *, limit: int, common: int
-) -> list[KeywordHit] | None:
-    """The best matches of one word, by BM25; None for a word in more than `common` memories, as it would cost too much.
-
-    BM25's statistics are those of the whole ledger. Cost: at most `common` matches.
-    """
+def frequency(connection: sqlite3.Connection, word: str, *, limit: int) -> int:
+    """How many memories of the whole ledger hold the word, in any form; `limit` + 1 where more than that do."""
     match = fts.phrase(word)
     if match is None:
-        return []
+        return 0
     sql = "SELECT count(*) FROM (SELECT rowid FROM memories_text WHERE memories_text MATCH ? LIMIT ?)"
-    if connection.execute(sql, (match, common + 1)).fetchone()[0] > common:
-        return None
+    return int(connection.execute(sql, (match, limit + 1)).fetchone()[0])
+
+
+def best_by_words(
+    connection: sqlite3.Connection, visible: Visible, words: Sequence[str], *, limit: int
+) -> dict[bytes, float]:
+    """BM25, higher is better, of the best matches of any of the words, by id.
+
+    BM25's statistics are those of the whole ledger. Cost: about a microsecond a match.
+    """
+    match = " OR ".join(filter(None, map(fts.phrase, words)))
+    if not match:
+        return {}
     where, values = visible.sql()
     sql = (
         "SELECT m.id, bm25(memories_text) AS rank FROM memories_text JOIN memories m ON m.row = memories_text.rowid"  # noqa: S608
         f" WHERE memories_text MATCH ? AND {where} ORDER BY rank, m.id LIMIT ?"
     )
-    return [KeywordHit(*found) for found in connection.execute(sql, (match, *values, limit))]
+    return {identity: -rank for identity, rank in connection.execute(sql, (match, *values, limit))}
+
+
+def word_scores(connection: sqlite3.Connection, word: str, numbers: Sequence[int]) -> dict[int, float]:
+    """BM25 of one word in these rows; a row without the word is absent.
+
+    The plus keeps SQLite from looking each row up by itself: one pass over the word's matches is a tenth of that, and
+    only rows that are asked for are scored.
+    """
+    match = fts.phrase(word)
+    if match is None or not numbers:
+        return {}
+    marks = ",".join("?" * len(numbers))
+    sql = f"SELECT rowid, bm25(memories_text) FROM memories_text WHERE memories_text MATCH ? AND +rowid IN ({marks})"  # noqa: S608
+    return {row: -rank for row, rank in connection.execute(sql, (match, *numbers))}
 
 
 def rows(connection: sqlite3.Connection, visible: Visible, ids: Sequence[bytes]) -> list[Row]:
