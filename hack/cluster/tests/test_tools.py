@@ -54,7 +54,7 @@ def test_callers_that_come_together_get_one_whole_build(own_cache: Path) -> None
 
 def test_a_build_that_fails_says_why_and_leaves_nothing(own_cache: Path) -> None:
     broken = replace(named("groundwork")[0], name="broken", packages=("./absent",))
-    with pytest.raises(ClusterError, match="building broken 1 failed"):
+    with pytest.raises(ClusterError, match=r"building broken 1 failed \(status 1\)"):
         ensure(broken)
     assert [path.name for path in (own_cache / "tools").iterdir()] == ["broken.lock"]
 

@@ -130,8 +130,8 @@ class _Build:
         if status != 0:
             told = "\n".join(self.last_lines[-20:])
             raise ClusterError(
-                f"building {self.recipe.name} {self.recipe.version} failed; is the Go module proxy reachable? The "
-                f"compiler's last lines:\n{told}"
+                f"building {self.recipe.name} {self.recipe.version} failed (status {status}); is the Go module proxy "
+                f"reachable? The compiler's last lines:\n{told}"
             )
 
     def _count(self, process: subprocess.Popen[str]) -> None:
