@@ -45,8 +45,7 @@ def test_a_lost_volume_is_said_and_never_replaced_by_an_empty_one(memory: Callab
     agents.kubectl("delete", "pvc", "agents-data", "--wait=false")
     agents.kubectl("scale", "deployment", "agents", "--replicas=0")
     agents.kubectl("delete", "pod", "-l", "memory.somatech.dev/memory=agents", "--wait=false")
-    stalled = agents.await_condition("Stalled", "True", timeout=60)
-    assert stalled["reason"] == "DataLost"
+    agents.await_condition("Stalled", "True", reason="DataLost", timeout=60)
     assert agents.condition("Ready")["status"] == "False"
     replacement = agents.kubectl.find("pvc", "agents-data")
     assert replacement is None or "deletionTimestamp" in replacement["metadata"]
@@ -64,7 +63,7 @@ def test_an_unsafe_unbuilt_feature_stalls_and_leaves_what_runs_alone(memory: Cal
     agents.await_condition("Ready", "True")
     before = agents.pod()
     assert before is not None
-    memory(bootstrap={"fromBackup": {"name": "nightly"}})
+    memory(bootstrap={"fromBackup": {"backupName": "nightly"}})
     agents.await_condition("Stalled", "True", timeout=30)
     after = agents.pod()
     assert after is not None
