@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from hack.bench.corpus import NotAvailable
 from hack.bench.datasets import NoRoom, dataset
-from hack.bench.methods import K, NotAvailable, build_exact, flat_index, weights_of
+from hack.bench.methods import K, build_exact, flat_index, weights_of
 from hack.bench.recall_latency import half_life_of, rows_of
 from memory_runtime.scoring import Partition
 

@@ -31,6 +31,10 @@ _VERSION = 1  # raise it when `sentences` changes
 _SENTENCE = re.compile(r"[A-Z][^.?!`*<>{}\[\]_=|\\/]{38,240}[.?!](?=\s|$)")
 
 
+class NotAvailable(Exception):  # noqa: N818 -- reads as what it says
+    """A peer that cannot run here; the message says why and what to do."""
+
+
 def cache_directory() -> Path:
     """Where benchmark data lives: never in the tree."""
     root = Path(os.environ.get("SOMA_CACHE") or Path.home() / ".cache" / "soma") / "bench"

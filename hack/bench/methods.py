@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hack.bench.corpus import cache_directory
+from hack.bench.banded import banded
+from hack.bench.corpus import NotAvailable, cache_directory
 from hack.bench.datasets import DAY, NOW, Dataset, dataset, ids_of
 from memory_runtime.scoring import ExactIndex, Partition, Profile, ScoringParams
 
@@ -29,11 +30,7 @@ _BLOCK = 65_536
 _MAPPED_FROM = 2_000_000
 _HNSW_LINKS, _HNSW_BUILD = 16, 100
 Answer = Callable[[npt.NDArray[np.float32]], list[int]]
-METHODS = ("exact", "faiss_flat", "rescore_60", "rescore_200", "hnsw_200", "qdrant_local_200")
-
-
-class NotAvailable(Exception):  # noqa: N818 -- reads as what it says
-    """A peer that cannot run here; the message says why and what to do."""
+METHODS = ("exact", "faiss_flat", "rescore_60", "rescore_200", "hnsw_200", "qdrant_local_200", "qdrant_local_banded")
 
 
 def params_of(half_life_days: float | None) -> ScoringParams:
@@ -178,6 +175,7 @@ def prepare(method: str, data: Dataset, half_life: float | None) -> tuple[Answer
         "rescore_200": lambda: _similarity(data, half_life, 200),
         "hnsw_200": lambda: _hnsw(data, half_life, 200),
         "qdrant_local_200": lambda: _qdrant(data, half_life, 200),
+        "qdrant_local_banded": lambda: banded(data, weights_of(data, half_life)),
     }
     return makers[method](), lambda: 1.0 if "hnsw" not in method else float("nan")
 

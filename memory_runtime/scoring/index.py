@@ -26,7 +26,7 @@ from memory_runtime.scoring.fresh import Fresh
 from memory_runtime.scoring.params import UNSET, ScoringParams, Unset
 from memory_runtime.scoring.rows import Ids, Partition, RowBatch, ScoredRow, as_ids, unit_rows
 from memory_runtime.scoring.search import Request, View, search
-from memory_runtime.scoring.segment import Segment
+from memory_runtime.scoring.segment import Segment, hash_ids
 from memory_runtime.scoring.stats import IndexStats, Usage, measure
 
 _SEGMENTS_AT_MOST: Final = 24
@@ -309,7 +309,8 @@ class ExactIndex:
 
 def last_of_each(rows: RowBatch) -> RowBatch:
     """The rows without earlier ones of the same id."""
-    if len(rows) < 2:
+    # Equal ids have equal hashes, and sorting those is ten times as fast as sorting pairs
+    if len(np.unique(hash_ids(rows.ids))) == len(rows):
         return rows
     _, first = np.unique(rows.ids[::-1], axis=0, return_index=True)
     return rows if len(first) == len(rows) else rows.take(np.sort(len(rows) - 1 - first))

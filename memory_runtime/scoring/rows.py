@@ -188,5 +188,7 @@ class RowBatch:
 
     @classmethod
     def concatenate(cls, parts: Sequence[RowBatch]) -> RowBatch:
-        """All rows of all parts, in order."""
+        """All rows of all parts, in order (the part itself where there is one)."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
