@@ -56,8 +56,8 @@ class Retention(ApiModel):
     """Age at which memories without a ttl of their own are deleted, such as 365d. Left out: never."""
 
     max_rows: Annotated[int, Field(ge=1, le=10_000_000_000)] | None = None
-    """Most memories kept in each tenant's namespace; beyond it those with the lowest retention score are archived on the
-    volume and go. Left out: no bound."""
+    """Most memories kept in each tenant's namespace; beyond it those with the lowest retention score are archived on
+    the volume and go. Left out: no bound."""
 
     max_bytes: ByteQuantity | None = None
     """Most bytes kept in each tenant's namespace; beyond it as with maxRows. Left out: no bound but the volume's."""
