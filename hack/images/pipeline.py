@@ -53,12 +53,17 @@ def _build_one(recipe: Recipe, engine: Engine, collected: Path, folder: Path, nu
         say(f"{recipe.name}: nothing that goes into it has changed ({inputs})")
         output.touch()
         return archive.read(recipe.name, output)
-    arguments = {"BASE_IMAGE": engine.base_image(), "VERSION": version(), "REVISION": revision(), "INPUTS": inputs}
+    labels = {
+        "org.opencontainers.image.version": version(),
+        "org.opencontainers.image.revision": revision(),
+        "org.opencontainers.image.base.name": engine.base_image(),
+        "dev.somatech.memory.inputs": inputs,
+    }
     making = folder / f".{recipe.name}-{inputs}.tar"
     making.unlink(missing_ok=True)
     expected = "a minute the first time, seconds after a change of source"
     with step(f"{recipe.name} with {engine.name} ({expected})", number, count, str):
-        engine.build(Order(recipe, references, collected, arguments), making)
+        engine.build(Order(recipe, references, collected, {"BASE_IMAGE": engine.base_image()}, labels), making)
         archive.read(recipe.name, making)  # a broken one must not get the name of a whole one
     making.rename(output)
     _forget_old(recipe, folder)

@@ -110,6 +110,13 @@ def test_installed_packages_are_exactly_the_locked_ones(enter: Enter, name: str)
     assert installed == expected | {"soma-memory-operator"}
 
 
+def test_compiled_kernel_loads_in_the_image_where_one_was_built(unpacked: dict[str, Path], enter: Enter) -> None:
+    if not list(unpacked["soma-memory-runtime"].rglob("_scan*.so")):
+        pytest.skip("this machine has no C compiler: the wheel carries no kernel, and NumPy does its work")
+    done = enter("soma-memory-runtime", "/opt/soma/bin/python", "-c", "import memory_runtime.scoring.kernel._scan")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_root_holds_no_shell_installer_or_compiler(unpacked: dict[str, Path], name: str) -> None:
     names = {path.name for path in unpacked[name].rglob("bin/*")} | {

@@ -14,14 +14,15 @@ from hack.images.aptconfig import parse
 from hack.images.layout import RECIPES, ROOT
 
 REFERENCES = ("docker.io/library/soma-memory-runtime:dev", "docker.io/library/soma-memory-runtime:abc")
-ARGUMENTS = {"BASE_IMAGE": "python:3.12-slim-bookworm", "VERSION": "0.1.0"}
-ORDER = engines.Order(RECIPES["soma-memory-runtime"], REFERENCES, Path("/wheels"), ARGUMENTS)
+ARGUMENTS = {"BASE_IMAGE": "python:3.12-slim-bookworm"}
+LABELS = {"org.opencontainers.image.version": "0.1.0"}
+ORDER = engines.Order(RECIPES["soma-memory-runtime"], REFERENCES, Path("/wheels"), ARGUMENTS, LABELS)
 
 
 def test_docker_builds_from_the_same_dockerfile_with_the_collected_wheels() -> None:
     assert engines.docker_build_command(ORDER) == [
         *("docker", "build", "--file", str(ROOT / "Dockerfile.runtime"), "--build-context", "wheels=/wheels"),
-        *("--build-arg", "BASE_IMAGE=python:3.12-slim-bookworm", "--build-arg", "VERSION=0.1.0"),
+        *("--build-arg", "BASE_IMAGE=python:3.12-slim-bookworm", "--label", "org.opencontainers.image.version=0.1.0"),
         *("--tag", REFERENCES[0], "--tag", REFERENCES[1], str(ROOT)),
     ]
 
