@@ -7,7 +7,7 @@ with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,15 @@ class Narrow:
         return Narrow(self.basis, self.codes[index], self.scale[index], self.residual[index], self.error)
 
 
-def narrow_codes(vectors: Singles, basis: Basis, norm: float) -> Narrow:
+class Rows(Protocol):
+    """float32 [n, dim] that can be read a slice of rows at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Singles: ...
+
+
+def narrow_codes(vectors: Rows, basis: Basis, norm: float) -> Narrow:
     """Codes 1..127 of the projected rows: value = (code - 64)·scale; `error` bounds |projection - values|."""
     n, size = len(vectors), basis.size
     codes = np.empty((n, size), np.uint8)

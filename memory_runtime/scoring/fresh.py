@@ -99,8 +99,8 @@ class Fresh:
         found[(found >= 0) & (death != 0) & (death <= epoch)] = -1
         return found
 
-    def batch(self, rows: npt.NDArray[np.intp]) -> RowBatch:
-        """These rows as they were given."""
+    def batch(self, rows: npt.NDArray[np.intp], *, with_vectors: bool = True) -> RowBatch:
+        """These rows as they were given; vectors [n, 0] unless wanted."""
         keys = np.array(list(self._runs) or np.zeros((0, 3)), np.int32).reshape(-1, 3)
         of_run = keys[self._run[rows]]
         return RowBatch(
@@ -112,8 +112,15 @@ class Fresh:
             event_time=codes.times(self._records)[rows],
             expires_at=codes.expiries(self._records)[rows],
             features=self._features[rows],
-            vectors=self._vectors[rows].astype(np.float32, copy=False),
+            vectors=self._vectors[rows].astype(np.float32, copy=False)
+            if with_vectors
+            else np.zeros((len(rows), 0), np.float32),
         )
+
+    @property
+    def vectors(self) -> npt.NDArray[np.floating]:
+        """The stored vectors of all places, used or not."""
+        return self._vectors
 
     def records(self, rows: npt.NDArray[np.intp]) -> codes.Bytes:
         """The records of these rows (a copy)."""

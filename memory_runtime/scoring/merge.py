@@ -18,11 +18,12 @@ from memory_runtime.scoring.basis import Basis
 from memory_runtime.scoring.codes import Narrow, narrow_codes
 from memory_runtime.scoring.fresh import Fresh
 from memory_runtime.scoring.params import ScoringParams
-from memory_runtime.scoring.rows import Ids, Ints, RowBatch
+from memory_runtime.scoring.rows import Ids, Ints, RowBatch, Singles
 from memory_runtime.scoring.segment import Segment, Vectors, build
 
 FAN: Final = 4
 _TOMBSTONES: Final = 0.25
+_COPY_BLOCK: Final = 16_384
 
 
 def pick(segments: Sequence[Segment], epoch: int) -> list[Segment]:
@@ -45,10 +46,14 @@ def living(part: Segment | Fresh, epoch: int) -> npt.NDArray[np.bool_]:
     return np.asarray((death == 0) | (death > epoch))
 
 
-def gather(parts: Sequence[Segment | Fresh], epoch: int) -> tuple[RowBatch, codes.Bytes, list[npt.NDArray[np.intp]]]:
+def gather(
+    parts: Sequence[Segment | Fresh], epoch: int, *, with_vectors: bool = True
+) -> tuple[RowBatch, codes.Bytes, list[npt.NDArray[np.intp]]]:
     """The living rows of all parts: as given, their records, and which they were."""
     rows = [np.flatnonzero(living(part, epoch)) for part in parts]
-    batch = RowBatch.concatenate([part.batch(at) for part, at in zip(parts, rows, strict=True)])
+    batch = RowBatch.concatenate(
+        [part.batch(at, with_vectors=with_vectors) for part, at in zip(parts, rows, strict=True)]
+    )
     records = np.concatenate(
         [
             part.records[at] if isinstance(part, Segment) else part.records(at)
@@ -59,16 +64,13 @@ def gather(parts: Sequence[Segment | Fresh], epoch: int) -> tuple[RowBatch, code
 
 
 def narrow_of(
-    parts: Sequence[Segment | Fresh], rows: Sequence[npt.NDArray[np.intp]], batch: RowBatch, basis: Basis, norm: float
+    parts: Sequence[Segment | Fresh], rows: Sequence[npt.NDArray[np.intp]], basis: Basis, norm: float
 ) -> Narrow:
     """First-bound codes of gathered rows in `basis`: copied where a part has them, made where it does not."""
-    made: list[Narrow] = []
-    start = 0
-    for part, at in zip(parts, rows, strict=True):
-        end = start + len(at)
-        same = part.basis is basis
-        made.append(part.narrow(at) if same else narrow_codes(batch.vectors[start:end], basis, norm))
-        start = end
+    made = [
+        part.narrow(at) if part.basis is basis else narrow_codes(_Picked(part.vectors, at), basis, norm)
+        for part, at in zip(parts, rows, strict=True)
+    ]
     return Narrow(
         basis,
         np.concatenate([one.codes for one in made]),
@@ -78,6 +80,19 @@ def narrow_of(
     )
 
 
+class _Picked:
+    """Some rows of an array, taken a slice at a time: what `narrow_codes` reads of a part without copying all of it."""
+
+    def __init__(self, vectors: Vectors, rows: npt.NDArray[np.intp]) -> None:
+        self._vectors, self._rows = vectors, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, part: slice) -> Singles:
+        return self._vectors[self._rows[part]].astype(np.float32, copy=False)
+
+
 def merge(
     name: str,
     parts: Sequence[Segment | Fresh],
@@ -85,13 +100,27 @@ def merge(
     params: ScoringParams,
     basis: Basis,
     norm: float,
-    *,
-    stored: Vectors | None = None,
 ) -> Segment:
-    """One segment of the rows alive at `epoch`. Rows that die meanwhile must be passed on: see `late_deaths`."""
-    batch, records, rows = gather(parts, epoch)
-    narrow = narrow_of(parts, rows, batch, basis, norm)
-    merged = build(name, batch, params, basis, norm, stored=stored, records=records, narrow=narrow)
+    """One segment of the rows alive at `epoch`. Rows that die meanwhile must be passed on: see `late_deaths`.
+
+    Vectors go straight from where they are to where they will be: most of a row is its vector, and one more copy of
+    each would be most of the memory of a merge.
+    """
+    batch, records, rows = gather(parts, epoch, with_vectors=False)
+    narrow = narrow_of(parts, rows, basis, norm)
+
+    def place(order: npt.NDArray[np.intp]) -> Vectors:
+        owner = np.repeat(np.arange(len(parts)), [len(at) for at in rows])[order]
+        source = np.concatenate(rows)[order]
+        placed = np.empty((len(order), basis.dim), parts[0].vectors.dtype)
+        for number, part in enumerate(parts):
+            here = np.flatnonzero(owner == number)
+            for start in range(0, len(here), _COPY_BLOCK):
+                some = here[start : start + _COPY_BLOCK]
+                placed[some] = part.vectors[source[some]]
+        return placed
+
+    merged = build(name, batch, params, basis, norm, records=records, narrow=narrow, place=place)
     # A death that was being written while its record was copied is passed on under the lock, with all the others
     codes.deaths(merged.records)[:] = 0
     return merged

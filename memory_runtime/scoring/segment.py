@@ -93,8 +93,8 @@ class Segment:
             pending = pending[at[pending] < len(self.hashes)]
         return found
 
-    def batch(self, rows: npt.NDArray[np.intp]) -> RowBatch:
-        """These rows as they were given."""
+    def batch(self, rows: npt.NDArray[np.intp], *, with_vectors: bool = True) -> RowBatch:
+        """These rows as they were given; vectors are [n, 0] unless wanted (mapped ones are checked all the same)."""
         if self.check is not None:
             self.check(np.asarray(rows, np.int64))
         run = np.searchsorted(self.runs.start, rows, side="right") - 1
@@ -107,7 +107,9 @@ class Segment:
             event_time=codes.times(self.records)[rows],
             expires_at=codes.expiries(self.records)[rows],
             features=self.features[rows],
-            vectors=self.vectors[rows].astype(np.float32, copy=False),
+            vectors=self.vectors[rows].astype(np.float32, copy=False)
+            if with_vectors
+            else np.zeros((len(rows), 0), np.float32),
         )
 
     def narrow(self, rows: npt.NDArray[np.intp]) -> Narrow:
@@ -219,13 +221,13 @@ def build(
     basis: Basis,
     norm: float,
     *,
-    stored: Vectors | None = None,
+    place: Callable[[npt.NDArray[np.intp]], Vectors] | None = None,
     records: Bytes | None = None,
     narrow: Narrow | None = None,
 ) -> Segment:
     """Sorts living rows into a segment; `records` and `narrow` (same row order, same basis) save quantising again.
 
-    `stored` is a float32 or float16 array to put the sorted vectors into (a mapped file); fresh memory otherwise.
+    `place` gives the vectors in a sorted order, where the batch comes without them.
     """
     weight = log_weights(batch, params)
     order, runs = order_of(batch, weight)
@@ -242,10 +244,7 @@ def build(
     hashes = hash_ids(batch_sorted.ids)
     hash_order = np.argsort(hashes, kind="stable").astype(np.uint32)
     kind = np.float16 if params.vector_storage == "float16" else np.float32
-    if stored is None:
-        stored = batch_sorted.vectors.astype(kind, copy=False)
-    else:
-        stored[:] = batch_sorted.vectors
+    stored: Vectors = batch_sorted.vectors.astype(kind, copy=False) if place is None else place(order)
     return Segment(
         name=name,
         basis=basis,
