@@ -23,7 +23,7 @@ from memory_runtime.scoring.segment import Segment, Vectors, build
 
 FAN: Final = 4
 _TOMBSTONES: Final = 0.25
-_COPY_BLOCK: Final = 16_384
+_COPY_BLOCK: Final = 1024
 
 
 def pick(segments: Sequence[Segment], epoch: int) -> list[Segment]:
@@ -113,11 +113,13 @@ def merge(
         owner = np.repeat(np.arange(len(parts)), [len(at) for at in rows])[order]
         source = np.concatenate(rows)[order]
         placed = np.empty((len(order), basis.dim), parts[0].vectors.dtype)
-        for number, part in enumerate(parts):
-            here = np.flatnonzero(owner == number)
-            for start in range(0, len(here), _COPY_BLOCK):
-                some = here[start : start + _COPY_BLOCK]
-                placed[some] = part.vectors[source[some]]
+        for start in range(0, len(order), _COPY_BLOCK):
+            # A block that fits a cache: rows come from everywhere, they should not also go everywhere
+            block = placed[start : start + _COPY_BLOCK]
+            owners, sources = owner[start : start + _COPY_BLOCK], source[start : start + _COPY_BLOCK]
+            for number, part in enumerate(parts):
+                here = np.flatnonzero(owners == number)
+                block[here] = part.vectors[sources[here]]
         return placed
 
     merged = build(name, batch, params, basis, norm, records=records, narrow=narrow, place=place)
