@@ -105,7 +105,7 @@ def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
     store.add_argument("--timestamp", help="when it happened: epoch seconds or ISO 8601 (default now)")
     store.add_argument("--importance", type=float, help="raw importance (default 1)")
     store.add_argument("--ttl", help="forget it after this long, such as 90d")
-    store.add_argument("--pinned", action="store_true", help="never decays and is never forgotten")
+    store.add_argument("--pinned", action="store_true", help="is never forgotten (it decays in rank like any other)")
     recall = add("recall", "Recall memories by meaning", later("remote", "recall"))
     recall.add_argument("--query", required=True, help="what to look for")
     recall.add_argument("--top-k", type=int, default=5, help="how many (default 5)")
