@@ -38,7 +38,7 @@ class StoreOptions(BaseModel):
     importance: Finite | None = Field(None, description="Raw importance; absent: the payload's importance, else 1.")
     vector: VectorIn | None = Field(None, description="Its embedding; absent: the payload's text is embedded.")
     features: dict[str, Finite] | None = Field(None, description="Feature channels in [0, 1].", max_length=64)
-    pinned: bool = Field(False, description="Is never forgotten: neither its ttl nor retention takes it. It decays in rank like any other.")
+    pinned: bool = Field(False, description="Neither its ttl nor retention takes it; it decays in rank as others do.")
     ttl: Duration | None = Field(None, description="How long after being stored it is forgotten.")
 
     def item(self, coord: str, payload: dict[str, Any], memory_type: str, *, field: str = "") -> StoreItem:
