@@ -2,8 +2,7 @@
 
 Each memory has a vector part and a words part, each relative to the best candidate of the question. A word counts at
 its best in the memory or, weaker, in what was said just before or after; then a memory's relevance is a weighted mean
-of its own and its neighbours'. The weights were chosen on two conversations and confirmed on three others
-(docs/recall.md); all of them lie on a plateau.
+of its own and its neighbours'. The weights lie on a plateau: docs/recall.md says what changing each of them does.
 """
 
 from __future__ import annotations
