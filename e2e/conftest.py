@@ -15,6 +15,7 @@ from e2e.harness import Memory
 from hack.cluster import Cluster, ClusterError, down, up
 from hack.install import install
 from hack.kube import Kubectl
+from hack.requirement import unavailable
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,13 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
-def unavailable(reason: str) -> None:
-    """Skip with the reason, or fail where everything is required (`SOMA_TEST_REQUIRE=all`, as in CI)."""
-    if os.environ.get("SOMA_TEST_REQUIRE") == "all":
-        pytest.fail(f"required, but not to be had: {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A node of our own, removed at the end unless `SOMA_E2E_KEEP` is set."""
@@ -39,7 +33,6 @@ def cluster() -> Iterator[Cluster]:
         started = up("node", name="e2e")
     except ClusterError as error:
         unavailable(str(error))
-        raise
     try:
         yield started
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster.errors import ClusterError
+from hack.requirement import unavailable
 from hack.services import Service, start_kafka, start_postgres, start_redis
 
 pytestmark = pytest.mark.integration
@@ -30,7 +31,7 @@ def test_postgres_keeps_what_was_committed_before_it_was_killed(open_directory: 
     try:
         service = start_postgres(open_directory)
     except ClusterError as error:
-        pytest.skip(str(error))
+        unavailable(str(error))
     try:
         psql(service, "create table kept (n int)")
         psql(service, "insert into kept values (7)")
@@ -45,7 +46,7 @@ def test_redis_keeps_what_it_was_told(tmp_path: Path) -> None:
     try:
         service = start_redis(tmp_path, "--appendfsync", "always")
     except ClusterError as error:
-        pytest.skip(str(error))
+        unavailable(str(error))
     try:
         assert subprocess.run(["redis-cli", "-u", service.url, "set", "k", "v"], capture_output=True, check=True)
         service.kill()
@@ -60,7 +61,7 @@ def test_a_kafka_broker_starts_again_on_its_port(tmp_path: Path) -> None:
     try:
         (broker,) = start_kafka(tmp_path)
     except ClusterError as error:
-        pytest.skip(str(error))
+        unavailable(str(error))
     try:
         address = broker.url
         broker.kill()
