@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "memory_runtime" / "scoring" / "kernel"
-FILES = ("scan.c", "vector.c", "_scanmodule.c")
+FILES = ("scan.c", "vector.c", "encode.c", "_scanmodule.c", "_encodemodule.c")
+HEADERS = ("scan.h", "vector.h", "encode.h", "faces.h")
 NAME = "_scan.abi3.so"
 FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
@@ -40,7 +41,7 @@ def key(cc: str, flags: tuple[str, ...]) -> str:
     """What the object depends on."""
     digest = hashlib.sha256()
     version = subprocess.run([cc, "--version"], capture_output=True, check=True).stdout
-    for part in (*(SOURCE / name for name in (*FILES, "scan.h", "vector.h")),):
+    for part in (*(SOURCE / name for name in (*FILES, *HEADERS)),):
         digest.update(part.read_bytes())
     digest.update(b"|".join([version, " ".join(flags).encode(), sysconfig.get_platform().encode()]))
     return digest.hexdigest()[:16]

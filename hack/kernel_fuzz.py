@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from memory_runtime.scoring import ExactIndex, Partition, Profile, RowBatch, ScoringParams, kernel
-from memory_runtime.scoring.index import last_of_each
 from memory_runtime.scoring.oracle import brute_force
+from memory_runtime.scoring.rows import last_of_each
 
 NOW = 1.7e9
 HALF_LIVES = (None, 60.0, 3600.0, 86400.0, 30 * 86400.0, 3.156e8)

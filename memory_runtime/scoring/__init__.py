@@ -8,12 +8,13 @@ The method and its proof are in docs/scoring.md.
 from memory_runtime.scoring.formula import Explanation
 from memory_runtime.scoring.importance import ImportanceNormaliser
 from memory_runtime.scoring.index import ExactIndex
-from memory_runtime.scoring.params import UNSET, Profile, ScoringParams, Unset
+from memory_runtime.scoring.params import PINNED, UNSET, Profile, ScoringParams, Unset
 from memory_runtime.scoring.rows import Partition, RowBatch, ScoredRow
 from memory_runtime.scoring.search import Cancelled
 from memory_runtime.scoring.snapshot import SnapshotUnusable
 
 __all__ = [
+    "PINNED",
     "UNSET",
     "Cancelled",
     "ExactIndex",

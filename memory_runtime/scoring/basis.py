@@ -6,14 +6,17 @@ q·v <= Pq·Pv + |q'|·|v'| (Cauchy-Schwarz). P only decides how tight that is, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
+from memory_runtime.scoring import kernel
 from memory_runtime.scoring.rows import Floats, Singles
 
-SAMPLE: Final = 20_000
+SAMPLE: Final = 8_192
+_PROBE: Final = 2_048
+_ROUNDS: Final = 5
 LEAST_ROWS: Final = 4_096
 _ENERGY: Final = 0.8
 _WORTHWHILE: Final = 0.55
@@ -24,12 +27,20 @@ _UNIT: Final = 2.0**-24
 class Basis:
     """`rows` float32 [m, dim], nearly orthonormal; None is the identity (every dimension, nothing left over).
 
-    `slack` bounds what rounding may do to q·v when it is split: see docs/scoring.md, "Numbers".
+    `slack` bounds what rounding may do to q·v when it is split: see docs/scoring.md, "Numbers". `columns` are the rows
+    as the kernel reads them: float32 [dim, m rounded up to 16], a direction a column.
     """
 
     dim: int
     rows: Singles | None = None
     slack: float = 0.0
+    columns: Singles | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.rows is not None:
+            columns = np.zeros((self.dim, -(-len(self.rows) // 16) * 16), np.float32)
+            columns[:, : len(self.rows)] = self.rows.T
+            object.__setattr__(self, "columns", columns)
 
     @property
     def size(self) -> int:
@@ -38,7 +49,7 @@ class Basis:
 
     def project(self, vectors: Singles) -> Singles:
         """float32 [n, size]."""
-        return vectors if self.rows is None else vectors @ self.rows.T
+        return vectors if self.columns is None else product(vectors, self.columns)[:, : self.size]
 
     def residual(self, projected: Singles, norm: float) -> Floats:
         """float64 [n]: an upper bound of what the directions leave of vectors whose norms are at most `norm`."""
@@ -59,6 +70,13 @@ def from_rows(rows: Singles) -> Basis:
     return Basis(dim, rows, 2.0 * (skew + float(rounding)) + 1e-6)
 
 
+def captured(vectors: Singles, basis: Basis) -> float:
+    """The share of the vectors' energy (they have unit norms) that lies in the basis; 1 for the identity."""
+    sample = vectors[:: max(1, len(vectors) // _PROBE)][:_PROBE].astype(np.float32, copy=False)
+    projected = basis.project(sample)
+    return float(np.einsum("ij,ij->", projected, projected)) / max(len(sample), 1)
+
+
 def train(vectors: Singles) -> Basis:
     """The leading principal directions (uncentred) of a sample: as many as hold 80 % of the energy, at most a third.
 
@@ -67,11 +85,45 @@ def train(vectors: Singles) -> Basis:
     n, dim = vectors.shape
     if n < LEAST_ROWS or dim < 32:
         return Basis(dim)
-    sample = vectors[:: max(1, n // SAMPLE)][:SAMPLE].astype(np.float64)
-    values, directions = np.linalg.eigh(sample.T @ sample)
-    energy = np.cumsum(values[::-1]) / values.sum()
+    sample = vectors[:: max(1, n // SAMPLE)][:SAMPLE].astype(np.float32, copy=False)
+    spread = product(np.ascontiguousarray(sample.T), sample)
     most = max(16, dim // 3 // 16 * 16)
-    if energy[most - 1] < _WORTHWHILE:
+    directions = _leading(spread, most)
+    energy = np.cumsum(np.einsum("ij,ij->i", product(directions, spread), directions)) / np.trace(spread)
+    if energy[-1] < _WORTHWHILE:
         return Basis(dim)
     size = min(most, int(np.searchsorted(energy, _ENERGY) // 16 + 1) * 16)
-    return from_rows(np.ascontiguousarray(directions[:, ::-1][:, :size].T.astype(np.float32)))
+    return from_rows(directions[:size])
+
+
+def _leading(spread: Singles, count: int) -> Singles:
+    """float32 [count, dim]: about the leading eigenvectors, by orthogonal iteration.
+
+    All of them to the last bit would take fifty times as long, while writers wait; the bounds hold for any directions.
+    """
+    found = np.random.default_rng(0).standard_normal((count, len(spread)), np.float32)
+    for _ in range(_ROUNDS):
+        found = _orthonormal(product(found, spread))
+    return found
+
+
+def _orthonormal(rows: Singles) -> Singles:
+    module = kernel.load()
+    wide = rows.astype(np.float64)
+    if module is None:
+        return np.ascontiguousarray(np.linalg.qr(wide.T)[0].T.astype(np.float32))
+    module.orthonormalise(wide, *wide.shape)
+    return wide.astype(np.float32)
+
+
+def product(rows: Singles, columns: Singles) -> Singles:
+    """rows [n, m] times columns [m, w] in float32, on one thread where the kernel is at hand.
+
+    A BLAS would split even one query over all cores and wait for the slowest: on a busy machine, for its turn.
+    """
+    module, (n, dim), width = kernel.load(), rows.shape, columns.shape[1]
+    if module is None or width % 16 or not n:
+        return rows @ columns
+    out = np.empty((n, width), np.float32)
+    module.project(np.ascontiguousarray(rows), np.ascontiguousarray(columns), n, dim, width, out)
+    return out

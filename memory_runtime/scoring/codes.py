@@ -6,8 +6,7 @@ with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,8 @@ import numpy.typing as npt
 from memory_runtime.scoring import kernel
 from memory_runtime.scoring.basis import Basis
 from memory_runtime.scoring.kernel import GROUP, TAIL_BYTES
-from memory_runtime.scoring.rows import Floats, RowBatch, Singles
+from memory_runtime.scoring.room import empty
+from memory_runtime.scoring.rows import Floats, Singles
 
 Bytes = npt.NDArray[np.uint8]
 NARROW_ZERO: Final = 64
@@ -24,71 +24,66 @@ _WIDE_MOST: Final = 127
 _BLOCK: Final = 8192
 
 
-@dataclass(slots=True, eq=False)
-class Narrow:
-    """First-bound codes in row order: `codes` uint8 [n, size], `scale` and `residual` float32 [n], `error` for all."""
+class Coded(NamedTuple):
+    """First-bound codes: `prefix` uint8 [groups, quads, 16, 4] (codes 1..127: value = (code - 64)·scale), `head`
+    float32 [groups, 2, 16] (scale and residual norm of each row), and `error`, which bounds |projection - values|."""
 
-    basis: Basis
-    codes: Bytes
-    scale: Singles
-    residual: Singles
+    prefix: Bytes
+    head: Singles
     error: float
 
-    def take(self, index: npt.NDArray[np.intp]) -> Narrow:
-        """The rows at these positions."""
-        return Narrow(self.basis, self.codes[index], self.scale[index], self.residual[index], self.error)
+
+def blank(rows: int, size: int) -> Coded:
+    """Room for the codes of so many rows; missing rows and dimensions have the code of zero."""
+    groups, quads = -(-rows // GROUP), -(-size // 4)
+    prefix = empty((groups, quads, GROUP, 4), np.uint8)
+    prefix[rows // GROUP :] = NARROW_ZERO
+    if size % 4:
+        prefix[:, -1] = NARROW_ZERO
+    head = np.empty((groups, 2, GROUP), np.float32)
+    head[rows // GROUP :] = 0.0
+    return Coded(prefix, head, 0.0)
 
 
-class Rows(Protocol):
-    """float32 [n, dim] that can be read a slice of rows at a time."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Singles: ...
+def encoded(vectors: npt.NDArray[np.floating], basis: Basis, norm: float) -> Coded:
+    """The codes of these rows (float32 or float16 [n, dim], norms at most `norm`)."""
+    made = blank(len(vectors), basis.size)
+    return made._replace(error=encode_into(made.prefix, made.head, 0, vectors, basis, norm))
 
 
-def narrow_codes(vectors: Rows, basis: Basis, norm: float) -> Narrow:
-    """Codes 1..127 of the projected rows: value = (code - 64)·scale; `error` bounds |projection - values|."""
-    n, size = len(vectors), basis.size
-    codes = np.empty((n, size), np.uint8)
-    scale, residual = np.empty(n, np.float32), np.empty(n, np.float32)
-    error = 0.0
-    for start in range(0, n, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        projected = basis.project(vectors[part])
-        step = np.maximum(np.abs(projected).max(axis=1), np.float32(1e-30)) / np.float32(NARROW_MOST)
-        levels = np.rint(projected / step[:, None])
-        codes[part] = (levels + NARROW_ZERO).astype(np.uint8)
-        miss = projected - levels * step[:, None]
-        error = max(error, float(np.sqrt(np.einsum("ij,ij->i", miss, miss).max())))
-        scale[part] = step
-        residual[part] = np.nextafter(basis.residual(projected, norm).astype(np.float32), np.float32(np.inf))
-    return Narrow(basis, codes, scale, residual, error * 1.001 + 1e-6)
+def encode_into(
+    prefix: Bytes, head: Singles, first: int, vectors: npt.NDArray[np.floating], basis: Basis, norm: float
+) -> float:
+    """Writes the codes of these rows behind the first `first` ones; returns their `error`."""
+    worst = 0.0
+    module = kernel.load()
+    for start in range(0, len(vectors), _BLOCK):
+        part = np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32)
+        if module is None:
+            missed = _encode_block(prefix, head, first + start, part, basis, norm)
+        else:
+            width = 0 if basis.columns is None else basis.columns.shape[1]
+            missed = module.narrow_codes(
+                part, basis.columns, len(part), basis.dim, basis.size, width, prefix.shape[1], first + start, norm,
+                basis.slack, prefix, head,
+            )  # fmt: skip
+        worst = max(worst, missed)
+    return worst * 1.001 + 1e-6
 
 
-def interleave(codes: Bytes) -> Bytes:
-    """[n, size] → [groups, size/4, 16, 4]; missing rows and dimensions get the code of zero."""
-    n, size = codes.shape
-    groups, quads = -(-n // GROUP), -(-size // 4)
-    if n % GROUP or size % 4:
-        padded = np.full((groups * GROUP, quads * 4), NARROW_ZERO, np.uint8)
-        padded[:n, :size] = codes
-        codes = padded
-    return np.ascontiguousarray(codes.reshape(groups, GROUP, quads, 4).transpose(0, 2, 1, 3))
-
-
-def deinterleave(prefix: Bytes, n: int, size: int) -> Bytes:
-    """The inverse of `interleave` for n rows."""
-    groups, quads = prefix.shape[:2]
-    return np.ascontiguousarray(prefix.transpose(0, 2, 1, 3).reshape(groups * GROUP, quads * 4)[:n, :size])
-
-
-def heads(scale: Singles, residual: Singles) -> Singles:
-    """[groups, 2, 16]: scales and residuals of each group side by side; missing rows get zeros."""
-    groups = -(-len(scale) // GROUP)
-    both = np.zeros((2, groups * GROUP), np.float32)
-    both[0, : len(scale)], both[1, : len(residual)] = scale, residual
-    return np.ascontiguousarray(both.reshape(2, groups, GROUP).transpose(1, 0, 2))
+def _encode_block(prefix: Bytes, head: Singles, first: int, vectors: Singles, basis: Basis, norm: float) -> float:
+    projected = basis.project(vectors)
+    step = np.maximum(np.abs(projected).max(axis=1), np.float32(1e-30)) / np.float32(NARROW_MOST)
+    levels = np.rint(projected / step[:, None])
+    here = first + np.arange(len(vectors))
+    group, lane = here // GROUP, here % GROUP
+    padded = np.full((len(vectors), prefix.shape[1] * 4), NARROW_ZERO, np.uint8)
+    padded[:, : basis.size] = (levels + NARROW_ZERO).astype(np.uint8)
+    prefix[group, :, lane, :] = padded.reshape(len(vectors), -1, 4)
+    head[group, 0, lane] = step
+    head[group, 1, lane] = np.nextafter(basis.residual(projected, norm).astype(np.float32), np.float32(np.inf))
+    miss = projected - levels * step[:, None]
+    return float(np.sqrt(np.einsum("ij,ij->i", miss, miss).max())) if len(vectors) else 0.0
 
 
 def stride_of(dim: int) -> int:
@@ -101,14 +96,20 @@ def empty_records(n: int, dim: int) -> Bytes:
     return np.zeros(n * stride_of(dim) // 8, np.uint64).view(np.uint8).reshape(n, stride_of(dim))
 
 
-def records_of(batch: RowBatch, vectors: Singles) -> Bytes:
+def records_of(event_time: Floats, expires_at: Floats, vectors: npt.NDArray[np.floating]) -> Bytes:
     """The records of new, living rows."""
     n, dim = vectors.shape
-    records = empty_records(n, dim)
-    _fill_wide(records, vectors)
-    times(records)[:] = batch.event_time
-    expiries(records)[:] = batch.expires_at
+    records = empty((n, stride_of(dim)), np.uint8)
+    records[:, dim:] = 0
+    write_records(records, event_time, expires_at, vectors.astype(np.float32, copy=False))
     return records
+
+
+def write_records(records: Bytes, event_time: Floats, expires_at: Floats, vectors: Singles) -> None:
+    """Writes new rows into records whose deaths and padding are zero."""
+    _fill_wide(records, vectors)
+    times(records)[:] = event_time
+    expiries(records)[:] = expires_at
 
 
 def _fill_wide(records: Bytes, vectors: Singles) -> None:

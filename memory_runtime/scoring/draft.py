@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 import numpy as np
+import numpy.typing as npt
 
 from memory_runtime.scoring import codes, merge
 from memory_runtime.scoring.basis import Basis
 from memory_runtime.scoring.fresh import CAPACITY, Fresh
-from memory_runtime.scoring.rows import Ids, RowBatch
+from memory_runtime.scoring.rows import Ids, Ints, RowBatch, hash_ids
 from memory_runtime.scoring.search import View
 from memory_runtime.scoring.segment import Segment, build
 from memory_runtime.scoring.source import Table
@@ -26,30 +27,35 @@ class Draft:
         self.fresh = view.fresh
         self.epoch = view.epoch + 1
 
-    def bury(self, ids: Ids) -> int:
+    def bury(self, ids: Ids, hashed: npt.NDArray[np.uint64] | None = None) -> int:
         """Marks the living rows of these ids dead from this write on; returns how many. Older readers see them."""
         gone = 0
+        hashed = hash_ids(ids) if hashed is None else hashed
         for segment in self.segments:
-            found = segment.find(ids, self.epoch)
-            found = found[found >= 0]
-            codes.deaths(segment.records)[found] = self.epoch
-            gone += len(found)
-        found = self.fresh.find(ids, self.epoch)
+            gone += self._mark(segment, segment.find(ids, self.epoch, hashed))
+        return gone + (self._mark(self.fresh, self.fresh.find(ids, self.epoch)) if self.fresh.count else 0)
+
+    def _mark(self, part: Segment | Fresh, found: Ints) -> int:
         found = found[found >= 0]
-        self.fresh.deaths[found] = self.epoch
-        return gone + len(found)
+        if len(found) > 1:
+            found = np.unique(found)  # an id that was named twice dies once
+        if len(found):
+            codes.deaths(part.records)[found] = self.epoch
+            part.dead += len(found)
+        return len(found)
 
     def add(self, rows: RowBatch) -> None:
         """Adds rows whose ids do not live here: large batches as a segment, small ones to the fresh rows."""
         if len(rows) >= CAPACITY:
             self.segments.append(build(self._name(), rows, self.params, self._basis, self._norm))
             return
-        while len(rows):
+        start = 0
+        while start < len(rows):
             if not self.fresh.room:
                 self.seal()
-            count = min(self.fresh.room, len(rows))
-            self.fresh.append(rows.take(np.arange(count)))
-            rows = rows.take(np.arange(count, len(rows)))
+            end = min(len(rows), start + self.fresh.room)
+            self.fresh.append(rows if end - start == len(rows) else rows.take(np.arange(start, end)))
+            start = end
 
     def seal(self) -> None:
         """Makes a segment of the fresh rows and starts anew."""
@@ -64,6 +70,7 @@ class Draft:
         position = merged.find(ids, since)
         found = position >= 0
         codes.deaths(merged.records)[position[found]] = deaths[found]
+        merged.dead = int(np.count_nonzero(found))
         gone = {id(part) for part in parts}
         self.segments = [segment for segment in self.segments if id(segment) not in gone]
         if len(merged):

@@ -12,7 +12,7 @@ precision is lost to large epochs or short half-lives, T + τ halves a score exa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class Explanation:
     """Every factor of one score at the moment `at`: `score` is their product, recomputed bit for bit by the same build.
 
     `suppressed` is the share that decay took away: 1 - 2^(-age/τ). `stored_order_log2` is L, what the index sorted by.
+    `residual_penalty` is 1 but for rows that an approximate back end found (gate G5).
     """
 
     similarity: float
@@ -64,6 +65,7 @@ class Explanation:
     stored_order_log2: float
     segment: str
     at: float
+    residual_penalty: float = 1.0
 
 
 def exact_dot(rows: npt.NDArray[np.floating], query: Singles) -> Floats:
@@ -105,6 +107,15 @@ def turns(time: Floats, half_life: float | None) -> tuple[Floats, Floats]:
     return np.rint((time - rest) / half_life), rest / half_life
 
 
+def turn_of(time: float, half_life: float | None) -> tuple[float, float]:
+    """`turns` of one moment, to the same bits."""
+    if half_life is None:
+        return 0.0, 0.0
+    rest = math.fmod(time, half_life)
+    rest = rest + half_life if rest < 0 else rest
+    return float(round((time - rest) / half_life)), rest / half_life
+
+
 def log_weight(static: Floats, time: Floats, half_life: float | None) -> LogWeight:
     """L = static + time/half_life. `half_life` is the profile's `key_half_life` (already multiplied by β)."""
     whole, part = turns(time, half_life)
@@ -122,11 +133,11 @@ def keys(similarity: Floats, weight: LogWeight) -> Keys:
 
 def scores_at(key: Keys, at: float, half_life: float | None, beta: float) -> tuple[Floats, Floats]:
     """(score, log2 score) of keys at the moment `at`; `half_life` is the key's. Scores are at most 1, may underflow."""
-    elapsed, rest = turns(np.array([at]), half_life)
+    elapsed, rest = turn_of(at, half_life)
     # 2^(-rest) as 2^(1-rest)/2 keeps the fraction in the table's range; rest = 0 must stay exactly 1
-    fade = 1.0 if rest[0] == 0 else float(exp2_fraction(1.0 - rest)[0]) / 2
+    fade = 1.0 if rest == 0 else float(exp2_fraction(np.array([1.0 - rest]))[0]) / 2
     mantissa, shift = np.frexp(key.mantissa * fade)
-    exponent = np.where(mantissa > 0, key.exponent - elapsed[0] + shift, -np.inf)
+    exponent = np.where(mantissa > 0, key.exponent - elapsed + shift, -np.inf)
     logs = np.where(mantissa > 0, log2(np.maximum(mantissa, 0.5)) + exponent, -np.inf)
     if beta == 1.0:
         linear = np.ldexp(mantissa, np.clip(exponent, -1100, 1).astype(np.int64))
@@ -142,8 +153,23 @@ def checked_override(override: float | Unset | None) -> float | Unset | None:
 
 
 def effective_half_life(profile: Profile, override: float | Unset | None) -> float | None:
-    """The half-life of a request, in seconds: its own if it named one (None: no decay), else the profile's."""
+    """The half-life of a request, in seconds: its own if it named one (None: no decay), else the profile's.
+
+    A pinned memory has none, whatever is asked.
+    """
+    if profile.pinned:
+        return None
     return profile.half_life if isinstance(override, Unset) else check_half_life(override)
+
+
+def penalised(explanation: Explanation, penalty: float) -> Explanation:
+    """The explanation of a row that an approximate back end found: its score carries the penalty, in (0, 1]."""
+    return replace(
+        explanation,
+        score=explanation.score * penalty,
+        log2_score=explanation.log2_score + math.log2(penalty),
+        residual_penalty=penalty,
+    )
 
 
 def explain(

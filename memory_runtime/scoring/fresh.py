@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from memory_runtime.scoring import codes
 from memory_runtime.scoring.basis import Basis
-from memory_runtime.scoring.codes import Narrow, interleave, narrow_codes
 from memory_runtime.scoring.kernel import GROUP
-from memory_runtime.scoring.rows import Ids, Ints, RowBatch, id_bytes
+from memory_runtime.scoring.rows import Ids, Ints, RowBatch, hash_ids, id_bytes
 from memory_runtime.scoring.source import Table
 
 CAPACITY: Final = 4096
@@ -29,17 +28,18 @@ class Fresh:
         self.kind = kind
         self.name = "fresh"
         self.count = 0
+        self.dead = 0
         self.error = 0.0
         self._where: dict[bytes, int] = {}
         self._run = np.zeros(CAPACITY, np.int32)
         self._runs: dict[tuple[int, int, int], int] = {}
-        self._ids = np.zeros((CAPACITY, 2), np.uint64)
+        self.ids = np.zeros((CAPACITY, 2), np.uint64)
         self._importance = np.zeros(CAPACITY)
         self._features = np.zeros((CAPACITY, feature_count))
-        self._vectors = np.zeros((CAPACITY, dim), kind)
-        self._records = codes.empty_records(CAPACITY, dim)
-        self._prefix = interleave(np.full((CAPACITY, size), codes.NARROW_ZERO, np.uint8))
-        self._head = np.zeros((CAPACITY // GROUP, 2, GROUP), np.float32)
+        self.vectors: npt.NDArray[np.floating] = np.zeros((CAPACITY, dim), kind)
+        self.records = codes.empty_records(CAPACITY, dim)
+        self.prefix = np.full((CAPACITY // GROUP, -(-size // 4), GROUP, 4), codes.NARROW_ZERO, np.uint8)
+        self.head = np.zeros((CAPACITY // GROUP, 2, GROUP), np.float32)
 
     def __len__(self) -> int:
         return self.count
@@ -52,7 +52,7 @@ class Fresh:
     @property
     def deaths(self) -> npt.NDArray[np.uint64]:
         """A view: the write that deleted each row."""
-        return codes.deaths(self._records)
+        return codes.deaths(self.records)
 
     def runs(self, tenant: int, namespace: int) -> list[tuple[int, int]]:
         """(memory type, run number) of each type that this partition has here."""
@@ -66,30 +66,24 @@ class Fresh:
     def table(self) -> Table:
         """The columns, for the scan; rows at or beyond a reader's count are not its own."""
         return Table(
-            "fresh", self.basis, self.error, self.norm, self._ids, self._importance, self._features, self._vectors,
-            self._records, self._prefix, self._head,
+            "fresh", self.basis, self.error, self.norm, self.ids, self._importance, self._features, self.vectors,
+            self.records, self.prefix, self.head,
         )  # fmt: skip
 
     def append(self, batch: RowBatch) -> None:
         """Writes rows behind the last one; they show when the caller publishes a view with the new count."""
         start, end = self.count, self.count + len(batch)
-        here = np.arange(start, end)
-        self._ids[start:end] = batch.ids
+        self.ids[start:end] = batch.ids
         self._importance[start:end] = batch.importance
         self._features[start:end] = batch.features
-        self._vectors[start:end] = batch.vectors
-        self._records[start:end] = codes.records_of(batch, batch.vectors)
-        coded = narrow_codes(batch.vectors, self.basis, self.norm)
-        padded = np.full((len(batch), self._prefix.shape[1] * 4), codes.NARROW_ZERO, np.uint8)
-        padded[:, : self.basis.size] = coded.codes
-        self._prefix[here // GROUP, :, here % GROUP, :] = padded.reshape(len(batch), -1, 4)
-        self._head[here // GROUP, 0, here % GROUP] = coded.scale
-        self._head[here // GROUP, 1, here % GROUP] = coded.residual
-        self.error = max(self.error, coded.error)
-        for offset, key in enumerate(id_bytes(batch.ids)):
-            self._where[key] = start + offset
-        runs = zip(batch.tenant.tolist(), batch.namespace.tolist(), batch.memory_type.tolist(), strict=True)
-        self._run[start:end] = [self._runs.setdefault(run, len(self._runs)) for run in runs]
+        self.vectors[start:end] = batch.vectors
+        codes.write_records(self.records[start:end], batch.event_time, batch.expires_at, batch.vectors)
+        self.error = max(
+            self.error, codes.encode_into(self.prefix, self.head, start, batch.vectors, self.basis, self.norm)
+        )
+        self._where.update(zip(id_bytes(batch.ids), range(start, end), strict=True))
+        keys = zip(batch.tenant.tolist(), batch.namespace.tolist(), batch.memory_type.tolist(), strict=True)
+        self._run[start:end] = [self._runs.setdefault(key, len(self._runs)) for key in keys]
         self.count = end
 
     def find(self, ids: Ids, epoch: int) -> Ints:
@@ -99,42 +93,35 @@ class Fresh:
         found[(found >= 0) & (death != 0) & (death <= epoch)] = -1
         return found
 
+    def among(self, ids: Ids, count: int, epoch: int) -> Ints:
+        """Positions below `count` of the living rows with one of these ids, ascending; many ids cost little."""
+        if len(ids) > count:
+            # Fewer rows than ids: the rows look whether they may be meant
+            hashed = hash_ids(ids)
+            meant = ids[np.isin(hashed, hash_ids(self.ids[:count]))]
+            ids = np.unique(meant, axis=0)
+        found = self.find(ids, epoch)
+        return np.unique(found[(found >= 0) & (found < count)])
+
     def batch(self, rows: npt.NDArray[np.intp], *, with_vectors: bool = True) -> RowBatch:
         """These rows as they were given; vectors [n, 0] unless wanted."""
         keys = np.array(list(self._runs) or np.zeros((0, 3)), np.int32).reshape(-1, 3)
         of_run = keys[self._run[rows]]
         return RowBatch(
-            ids=self._ids[rows],
+            ids=self.ids[rows],
             tenant=of_run[:, 0],
             namespace=of_run[:, 1],
             memory_type=of_run[:, 2],
             importance=self._importance[rows],
-            event_time=codes.times(self._records)[rows],
-            expires_at=codes.expiries(self._records)[rows],
+            event_time=codes.times(self.records)[rows],
+            expires_at=codes.expiries(self.records)[rows],
             features=self._features[rows],
-            vectors=self._vectors[rows].astype(np.float32, copy=False)
+            vectors=self.vectors[rows].astype(np.float32, copy=False)
             if with_vectors
             else np.zeros((len(rows), 0), np.float32),
         )
 
-    @property
-    def vectors(self) -> npt.NDArray[np.floating]:
-        """The stored vectors of all places, used or not."""
-        return self._vectors
-
-    def records(self, rows: npt.NDArray[np.intp]) -> codes.Bytes:
-        """The records of these rows (a copy)."""
-        return self._records[rows]
-
-    def narrow(self, rows: npt.NDArray[np.intp]) -> Narrow:
-        """The first-bound codes of these rows, in row order."""
-        picked = self._prefix[rows // GROUP, :, rows % GROUP, :].reshape(len(rows), self._prefix.shape[1] * 4)
-        picked, head = picked[:, : self.basis.size], self._head
-        return Narrow(
-            self.basis, picked, head[rows // GROUP, 0, rows % GROUP], head[rows // GROUP, 1, rows % GROUP], self.error
-        )
-
     def resident_bytes(self) -> int:
         """Bytes held, whether used or not."""
-        columns = (self._ids, self._importance, self._features, self._vectors, self._records, self._prefix, self._head)
+        columns = (self.ids, self._importance, self._features, self.vectors, self.records, self.prefix, self.head)
         return sum(column.nbytes for column in columns)

@@ -27,6 +27,8 @@ TIES_LIMIT: Final = 0.2
 MEMORY_LIMIT: Final = 0.8
 AGING_LIMIT: Final = 0.1
 BETA_MOST: Final = 8.0
+PENALTY_LEAST: Final = 0.5
+PENALTY_STEP: Final = 0.01
 USUAL_HALF_LIFE: Final = 30 * 86400.0
 
 Change = Mapping[str, Any]
@@ -149,9 +151,19 @@ def _g4(m: Measured) -> Finding:
 
 
 def _g5(m: Measured) -> Finding:
+    penalty = m.params.residual_penalty
     measured: dict[str, float | str | None] = {"route": "approximate" if m.approximate else "exact", "recall": m.recall}
-    remark = "every answer is exact: there is no residual to penalise" if not m.approximate else ""
-    return Finding(Gate.G5, "answers come from an approximate back end", measured, m.approximate, None, remark)
+    measured["residual_penalty"] = penalty
+    change: Change | None = None
+    if not m.approximate:
+        remark = "every answer is exact: there is no residual to penalise"
+    elif m.recall is None:
+        remark = "no approximate answer has been compared with the oracle yet"
+    else:
+        proposed = round(max(PENALTY_LEAST, min(1.0, m.recall)), 3)
+        change = {"residual_penalty": proposed} if abs(proposed - penalty) >= PENALTY_STEP else None
+        remark = "" if change else "the penalty is what the measured recall asks for"
+    return Finding(Gate.G5, "answers come from an approximate back end", measured, m.approximate, change, remark)
 
 
 def _g6(m: Measured) -> Finding:
@@ -164,7 +176,7 @@ def _g6(m: Measured) -> Finding:
 
 
 def changed(params: ScoringParams, change: Change) -> ScoringParams:
-    """The parameters under a change of importance_exponent, similarity_exponent, half_life or vector_storage.
+    """The parameters under a change of an exponent, half_life, vector_storage or residual_penalty.
 
     Exponents hold for every profile, a half-life for the default one: a type's own is what somebody chose.
     Raises InvalidArgument for a value that no profile may have.
@@ -184,6 +196,7 @@ def changed(params: ScoringParams, change: Change) -> ScoringParams:
         by_tenant={tenant: under(one) for tenant, one in params.by_tenant.items()},
         by_tenant_type={pair: under(one) for pair, one in params.by_tenant_type.items()},
         vector_storage=change.get("vector_storage", params.vector_storage),
+        residual_penalty=change.get("residual_penalty", params.residual_penalty),
     )
 
 
@@ -219,6 +232,20 @@ def compare(before: Sequence[Sequence[ScoredRow]], after: Sequence[Sequence[Scor
         order=sum(kendall(old, new) for old, new in pairs) / len(pairs),
         unchanged=sum(old == new for old, new in pairs) / len(pairs),
     )
+
+
+def penalty_effect(answers: Sequence[Sequence[tuple[ScoredRow, bool]]], ratio: float) -> Effect:
+    """What another residual penalty (`ratio` times the one in force) does to the order of approximate answers.
+
+    Each row says whether an approximate back end found it. What a lower penalty would let in from outside is unknown.
+    """
+    shift = math.log2(ratio)
+    before = [[row for row, _ in answer] for answer in answers]
+    after = [
+        [row for row, found in sorted(answer, key=lambda one: (-one[0].log2_score - shift * one[1], one[0].id))]
+        for answer in answers
+    ]
+    return compare(before, after, sum(len(answer) for answer in answers))
 
 
 def kendall(old: Sequence[bytes], new: Sequence[bytes]) -> float:

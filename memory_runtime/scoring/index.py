@@ -10,27 +10,27 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from memory_runtime.model.errors import InvalidArgument, NotFound
+from memory_runtime.model.failpoints import reach
 from memory_runtime.scoring import formula, merge, snapshot
-from memory_runtime.scoring.basis import LEAST_ROWS, Basis, train
 from memory_runtime.scoring.draft import Draft
 from memory_runtime.scoring.fresh import Fresh
 from memory_runtime.scoring.params import UNSET, ScoringParams, Unset
-from memory_runtime.scoring.rows import Ids, Partition, RowBatch, ScoredRow, as_ids, unit_rows
+from memory_runtime.scoring.rows import Ids, Partition, RowBatch, ScoredRow, as_ids, by_hash, last_of_each, unit_rows
 from memory_runtime.scoring.search import Request, View, search
-from memory_runtime.scoring.segment import Segment, hash_ids
+from memory_runtime.scoring.segment import Segment
 from memory_runtime.scoring.stats import IndexStats, Usage, measure
+from memory_runtime.scoring.training import Training
 
 _SEGMENTS_AT_MOST: Final = 24
-_RETRAIN_GROWTH: Final = 8
 
 
 class ExactIndex:
@@ -43,15 +43,17 @@ class ExactIndex:
         self._clock = clock
         self._lock = threading.RLock()
         self._merging = threading.Lock()
+        self._saving = threading.Lock()
+        self.header: Mapping[str, Any] = {}
+        """What the snapshot that this was loaded from was given as its header."""
         self._names = itertools.count(1)
         # float16 keeps 11 bits: norms may be off by 2^-11, and every bound is inflated by the norm
         self._kind = np.float16 if params.vector_storage == "float16" else np.float32
         self._norm = 1.0 + (6e-4 if self._kind == np.float16 else 1e-6)
-        self._basis = Basis(dim)
-        self._trained_on = 0
+        self._training = Training(dim)
         self._rows = 0
         self._usage = Usage()
-        fresh = Fresh(self._basis, len(params.feature_names), self._norm, self._kind)
+        fresh = Fresh(self._training.basis, len(params.feature_names), self._norm, self._kind)
         self._view = View((), (), fresh, fresh.table(), 0, 0, params)
 
     @property
@@ -81,11 +83,9 @@ class ExactIndex:
             return
         rows = self._as_stored(last_of_each(rows))
         with self._lock:
-            if not self._trained_on and len(rows) >= LEAST_ROWS:
-                # Codes in the identity cost three times as much, and the first merge would make them again
-                self._basis, self._trained_on = train(rows.vectors), len(rows)
+            self._training.begin(rows.vectors)
             draft = self._draft()
-            gone = draft.bury(rows.ids)
+            gone = draft.bury(*by_hash(rows.ids))
             draft.add(rows)
             self._rows += len(rows) - gone
             self._view = draft.view()
@@ -96,13 +96,13 @@ class ExactIndex:
         """Removes these rows and says how many there were; invisible when this returns."""
         with self._lock:
             draft = self._draft()
-            gone = draft.bury(np.unique(as_ids(ids), axis=0))
+            gone = draft.bury(*by_hash(as_ids(ids)))
             self._rows -= gone
             self._view = draft.view()
         return gone
 
     def _draft(self) -> Draft:
-        return Draft(self._view, self._basis, self._norm, self._name)
+        return Draft(self._view, self._training.basis, self._norm, self._name)
 
     def _name(self) -> str:
         return f"segment-{next(self._names):06d}"
@@ -114,38 +114,65 @@ class ExactIndex:
 
     # ---- snapshots ----
 
-    def save(self, directory: Path, seq: int, *, map_back: bool = False) -> None:
-        """Writes a snapshot that stands for the ledger up to `seq`; only new segments are written. Writers wait.
-
-        With `map_back` the segments are then mapped from the files, and their memory is given up: for stores that
-        are larger than memory. The directory must stay.
+    def checkpoint(self) -> View:
+        """Every row written so far, in segments: what `save` may write while the index goes on. At most the fresh rows
+        are sorted for it.
         """
-        with self._merging, self._lock:
-            draft = self._draft()
+        with self._lock:
             if self._view.fresh_count:
-                draft.seal()
-            self._view = view = draft.view()
-            dead = [np.flatnonzero(~merge.living(segment, view.epoch)) for segment in view.segments]
-            snapshot.save(directory, view.segments, view.params, self.dim, seq, dead)
-            if map_back:
                 draft = self._draft()
-                draft.segments, _ = snapshot.load(directory, view.params, self.dim)
+                draft.seal()
                 self._view = draft.view()
+            return self._view
+
+    def save(
+        self,
+        directory: Path,
+        seq: int,
+        *,
+        header: Mapping[str, Any] | None = None,
+        view: View | None = None,
+        map_back: bool = False,
+    ) -> None:
+        """Writes a snapshot that stands for the ledger up to `seq`; only new segments are written, and nobody waits.
+
+        `view` is a checkpoint taken earlier; `header` comes back with `load`. With `map_back` the segments are then
+        mapped from the files, and their memory is given up: for stores that are larger than memory. The directory
+        must stay, and writers wait.
+        """
+        with self._saving:
+            if not map_back:
+                self._write(directory, seq, header or {}, self.checkpoint() if view is None else view)
+                return
+            with self._merging, self._lock:
+                self._write(directory, seq, header or {}, self.checkpoint())
+                draft = self._draft()
+                draft.segments = snapshot.load(directory, self.params, self.dim).segments
+                self._view = draft.view()
+
+    def _write(self, directory: Path, seq: int, header: Mapping[str, Any], view: View) -> None:
+        dead = [np.flatnonzero(~merge.living(segment, view.epoch)) for segment in view.segments]
+        snapshot.save(directory, view.segments, view.params, self.dim, seq, dead, header)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether mapped bytes were found to have changed on disk: rebuild from the ledger."""
+        return any(segment.check is not None and segment.check.broken for segment in self._view.segments)
 
     @classmethod
     def load(
         cls, directory: Path, dim: int, params: ScoringParams, clock: Callable[[], float] = time.time
     ) -> tuple[ExactIndex, int]:
         """(index, ledger sequence that it stands for). Raises SnapshotUnusable: then rebuild from the ledger."""
-        segments, seq = snapshot.load(directory, params, dim)
+        segments, seq, header = snapshot.load(directory, params, dim)
         index = cls(dim, params, clock)
+        index.header = header
+        index._training.adopt(segments)
         if segments:
-            largest = max(segments, key=len)
-            index._basis, index._trained_on = largest.basis, len(largest)
             index._names = itertools.count(1 + max(int(segment.name.rpartition("-")[2]) for segment in segments))
         draft = index._draft()
         draft.segments = segments
-        draft.fresh = Fresh(index._basis, len(params.feature_names), index._norm, index._kind)
+        draft.fresh = Fresh(index._training.basis, len(params.feature_names), index._norm, index._kind)
         index._view = draft.view()
         index._rows = sum(int(np.count_nonzero(merge.living(segment, draft.epoch))) for segment in segments)
         return index, seq
@@ -156,7 +183,7 @@ class ExactIndex:
         """Does one merge, if one is due; searches and writes go on meanwhile. True if there may be more to do."""
         with self._merging:
             view = self._view
-            parts = merge.pick(view.segments, view.epoch)
+            parts = merge.pick(view.segments)
             if not parts:
                 return False
             self._merge(view, parts)
@@ -172,8 +199,9 @@ class ExactIndex:
                 self._merge(self._view, list(self._view.segments))
 
     def _merge(self, view: View, parts: list[Segment]) -> None:
-        basis = self._basis_for(parts)
+        basis = self._training.for_merge(parts)
         merged = merge.merge(self._name(), parts, view.epoch, view.params, basis, self._norm)
+        reach("mid-merge")
         with self._lock:
             if self._view.params is not view.params:
                 return  # the parameters changed meanwhile: everything was rebuilt
@@ -181,16 +209,6 @@ class ExactIndex:
             draft.replace(parts, merged, view.epoch)
             self._view = draft.view()
             self._usage.merges += 1
-
-    def _basis_for(self, parts: list[Segment]) -> Basis:
-        rows = sum(len(part) for part in parts)
-        if rows < max(LEAST_ROWS, self._trained_on * _RETRAIN_GROWTH):
-            return self._basis
-        stride = max(1, rows // 20_000)
-        basis = train(np.concatenate([part.vectors[::stride] for part in parts]).astype(np.float32, copy=False))
-        with self._lock:
-            self._basis, self._trained_on = basis, rows
-        return basis
 
     def set_params(self, params: ScoringParams) -> None:
         """Rebuilds every row's order under new parameters, then swaps; searches see the old one, writers wait."""
@@ -203,11 +221,11 @@ class ExactIndex:
         with self._merging, self._lock:
             view = self._view
             parts: list[Segment | Fresh] = [*view.segments, view.fresh]
-            rebuilt = merge.merge(self._name(), parts, view.epoch, params, self._basis, self._norm)
+            rebuilt = merge.merge(self._name(), parts, view.epoch, params, self._training.basis, self._norm)
             draft = self._draft()
             draft.params = params
             draft.segments = [rebuilt] if len(rebuilt) else []
-            draft.fresh = Fresh(self._basis, len(params.feature_names), self._norm, self._kind)
+            draft.fresh = Fresh(self._training.basis, len(params.feature_names), self._norm, self._kind)
             self._view = draft.view()
 
     def set_hot_tier(self, budget: float) -> None:
@@ -259,7 +277,7 @@ class ExactIndex:
             at=self._moment(now, as_of),
             hide_later=as_of is not None,
             half_life=formula.checked_override(half_life),
-            only=None if only is None else np.unique(as_ids(only), axis=0),
+            only=None if only is None else by_hash(as_ids(only))[0],
             deadline=deadline,
             cancelled=cancelled,
         )
@@ -305,12 +323,3 @@ class ExactIndex:
             if found[0] >= 0:
                 return part.batch(found), part.name
         raise NotFound("no such row in the index", field="id", remedy="it may have been deleted")
-
-
-def last_of_each(rows: RowBatch) -> RowBatch:
-    """The rows without earlier ones of the same id."""
-    # Equal ids have equal hashes, and sorting those is ten times as fast as sorting pairs
-    if len(np.unique(hash_ids(rows.ids))) == len(rows):
-        return rows
-    _, first = np.unique(rows.ids[::-1], axis=0, return_index=True)
-    return rows if len(first) == len(rows) else rows.take(np.sort(len(rows) - 1 - first))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cache
 from typing import Final, Literal
 
 from memory_runtime.model.errors import InvalidArgument
@@ -42,18 +43,24 @@ def _check_exponent(value: float, name: str, *, zero_allowed: bool) -> None:
         raise InvalidArgument(f"{name} must be {least}, not {value!r}", field=name, remedy="1.0 is neutral")
 
 
+PINNED: Final = 1 << 30
+"""This bit in a row's type code says that the memory is pinned: it does not decay, whatever half-life is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """One set of parameters: score = sim^beta · i^alpha · 2^(-age/half_life) · Π f_j^w_j (source document 002, 3).
 
     `half_life` is in seconds, None switches decay off (gate G6). `feature_weights` are the w_j in the order of
-    `ScoringParams.feature_names`; missing ones are 0.
+    `ScoringParams.feature_names`; missing ones are 0. A `pinned` profile has no half-life, nor does a request give it
+    one.
     """
 
     importance_exponent: float = 1.0
     similarity_exponent: float = 1.0
     half_life: float | None = None
     feature_weights: tuple[float, ...] = ()
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         _check_exponent(self.importance_exponent, "importance_exponent", zero_allowed=True)
@@ -78,6 +85,7 @@ class ScoringParams:
     (tenant, type), then tenant, then type, then `default`.
 
     `vector_storage` float16 halves the rows' memory (gate G4); the index is then exact over the rounded vectors.
+    `residual_penalty` is a factor on the scores that an approximate back end finds (gate G5); the index has none.
     """
 
     default: Profile = Profile()
@@ -86,8 +94,15 @@ class ScoringParams:
     by_tenant_type: Mapping[tuple[int, int], Profile] = field(default_factory=dict)
     feature_names: tuple[str, ...] = ()
     vector_storage: Literal["float32", "float16"] = "float32"
+    residual_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.residual_penalty <= 1:
+            raise InvalidArgument(
+                f"residual_penalty must be above 0 and at most 1, not {self.residual_penalty!r}",
+                field="residual_penalty",
+                remedy="1 is neutral; the measured recall of the back end is a fair value",
+            )
         if len(set(self.feature_names)) != len(self.feature_names):
             raise InvalidArgument("feature_names repeats a name", field="feature_names", remedy="name each once")
         for profile in self.profiles():
@@ -103,10 +118,13 @@ class ScoringParams:
         return [self.default, *self.by_type.values(), *self.by_tenant.values(), *self.by_tenant_type.values()]
 
     def profile(self, tenant: int, memory_type: int) -> Profile:
-        """The profile of the rows of one tenant and memory type."""
-        found = (
-            self.by_tenant_type.get((tenant, memory_type))
-            or self.by_tenant.get(tenant)
-            or self.by_type.get(memory_type)
-        )
-        return found or self.default
+        """The profile of the rows of one tenant and memory type, whose code may have the bit `PINNED`."""
+        pinned = memory_type >= 0 and bool(memory_type & PINNED)
+        kind = memory_type & ~PINNED if pinned else memory_type
+        found = self.by_tenant_type.get((tenant, kind)) or self.by_tenant.get(tenant) or self.by_type.get(kind)
+        return _without_decay(found or self.default) if pinned else found or self.default
+
+
+@cache
+def _without_decay(profile: Profile) -> Profile:
+    return replace(profile, half_life=None, pinned=True)

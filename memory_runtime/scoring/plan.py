@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from memory_runtime.scoring import kernel
 from memory_runtime.scoring.basis import Basis
 from memory_runtime.scoring.codes import NARROW_ZERO
 from memory_runtime.scoring.rows import Floats, Ints, Singles
@@ -21,6 +22,7 @@ from memory_runtime.scoring.source import Stretch, Table
 
 SCALARS: Final = struct.Struct("=10q5d")
 _NARROW_QUERY_MOST: Final = 127
+_NORM: Final = 1.0 + 1e-6
 _ROUNDING: Final = 1e-5
 """Added to every first and second bound (similarities near 1 in float32): more than their arithmetic can lose."""
 
@@ -73,6 +75,26 @@ class Plan:
         """The k-th largest lower bound so far, -inf until k rows are known."""
         return float(self.heap[query, 0]) if self.counters[query, 0] == self.k else -np.inf
 
+    def fork(self) -> Plan:
+        """The same search, for another thread to go on with over other rows: it knows the bounds known so far."""
+        other = Plan(self.queries, self.k, self.at, self.latest, self.epoch, self.capacity)
+        other.codes, other.tables = self.codes, self.tables
+        other.heap[:] = self.heap
+        other.counters[:, 0] = self.counters[:, 0]
+        return other
+
+    def join(self, other: Plan) -> None:
+        """Takes over what a fork has found in its rows.
+
+        The k-th largest lower bound of either part bounds the whole's from below: the larger one stands.
+        """
+        for query in range(len(self.queries)):
+            if other.least(query) > self.least(query):
+                self.heap[query] = other.heap[query]
+                self.counters[query, 0] = other.counters[query, 0]
+            self.kept[query] += other.kept[query]
+        self.counters[:, 3] += other.counters[:, 3]
+
     def keep(self, query: int, stretch: Stretch, rows: npt.NDArray[np.int64], bounds: Floats) -> None:
         """Remembers rows of a stretch that may be in the answer, with upper bounds of their log2 scores."""
         self.kept[query].append(Kept(stretch, rows, bounds))
@@ -107,22 +129,31 @@ def query_codes(queries: Singles, basis: Basis) -> QueryCodes:
     projection's norm, which `Plan.codes_for` multiplies with a segment's quantisation error.
     """
     count, dim = queries.shape
-    projected = basis.project(queries)
     quads = -(-basis.size // 4)
-    step = np.maximum(np.abs(projected).max(axis=1), np.float32(1e-30)) / np.float32(_NARROW_QUERY_MOST)
-    levels = np.rint(projected / step[:, None])
-    narrow = np.zeros((count, quads * 4), np.int8)
-    narrow[:, : basis.size] = levels
-    missed = np.linalg.norm(projected - levels * step[:, None], axis=1)
     # 255 · level · dim must fit the 32 bits that the products are summed in
     most = min(32767, (2**31 - 1) // (255 * dim))
+    narrow = np.zeros((count, quads * 4), np.int8)
+    module = kernel.load()
+    if module is not None:
+        width = 0 if basis.columns is None else basis.columns.shape[1]
+        wide, constants, zero = np.empty((count, dim), np.int16), np.empty((count, 8), np.float32), np.empty(count, int)
+        module.query_codes(
+            queries, basis.columns, count, dim, basis.size, width, quads, _NORM, basis.slack, most, _ROUNDING,
+            narrow, wide, constants, zero,
+        )  # fmt: skip
+        return QueryCodes(narrow, wide, constants, zero)
+    projected = basis.project(queries)
+    step = np.maximum(np.abs(projected).max(axis=1), np.float32(1e-30)) / np.float32(_NARROW_QUERY_MOST)
+    levels = np.rint(projected / step[:, None])
+    narrow[:, : basis.size] = levels
+    missed = np.linalg.norm(projected - levels * step[:, None], axis=1)
     wide_step = np.maximum(np.abs(queries).max(axis=1), np.float32(1e-30)) / np.float32(most)
     wide = np.rint(queries / wide_step[:, None]).astype(np.int16)
     wide_missed = np.linalg.norm(queries - wide * wide_step[:, None], axis=1)
     constants = np.zeros((count, 8), np.float32)
     constants[:, 0] = step
     constants[:, 1] = NARROW_ZERO * levels.sum(axis=1)
-    constants[:, 2] = basis.residual(projected, 1.0 + 1e-6)
+    constants[:, 2] = basis.residual(projected, _NORM)
     # The rows' codes have norms of at most 1.1: that is what the query's own rounding is multiplied with
     constants[:, 3] = missed * 1.1 + _ROUNDING
     constants[:, 4] = wide_step

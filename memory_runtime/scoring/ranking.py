@@ -42,11 +42,10 @@ def top_k(groups: Sequence[Candidates], k: int, at: float) -> list[ScoredRow]:
     order_by = (-mantissa, -exponent) if one_profile else (-logs,)
     order = np.lexsort((ids[:, 1], ids[:, 0], *order_by))
     order = order[mantissa[order] > 0][:k]
-    names = np.repeat(np.arange(len(ranked)), [len(entry[0]) for entry in ranked])
-    return [
-        ScoredRow(key, float(score[at_]), float(logs[at_]), float(similarity[at_]), ranked[names[at_]][6])
-        for key, at_ in zip(id_bytes(ids[order]), order, strict=True)
-    ]
+    names = np.repeat(np.arange(len(ranked)), [len(entry[0]) for entry in ranked])[order].tolist()
+    columns = (score[order], logs[order], similarity[order])
+    found = zip(id_bytes(ids[order]), *(column.tolist() for column in columns), names, strict=True)
+    return [ScoredRow(key, one, log2, dot, ranked[at_][6]) for key, one, log2, dot, at_ in found]
 
 
 def _scored(group: Candidates, at: float) -> tuple[Floats, Floats, Floats, Floats, Floats, Ids, str]:

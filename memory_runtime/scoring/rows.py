@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.scoring import kernel
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -20,6 +21,8 @@ Ints = npt.NDArray[np.int64]
 
 NEVER: Final = math.inf
 _LEAST_NORM: Final = 1e-12
+_LANES: Final = 32
+_SORTED_FROM: Final = 64
 
 
 class Partition(NamedTuple):
@@ -66,28 +69,68 @@ def id_bytes(ids: Ids) -> list[bytes]:
     return [raw[at : at + 16] for at in range(0, len(raw), 16)]
 
 
+def hash_ids(ids: Ids) -> npt.NDArray[np.uint64]:
+    """One well-mixed 64-bit number an id: ids need not be random for the look-up to stay fast."""
+    module = kernel.load()
+    if module is not None:
+        hashes = np.empty(len(ids), np.uint64)
+        module.hash_ids(np.ascontiguousarray(ids), hashes)
+        return hashes
+    with np.errstate(over="ignore"):
+        mixed = ids[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ (ids[:, 1] + np.uint64(0xD1B54A32D192ED03))
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
+        return np.asarray(mixed ^ (mixed >> np.uint64(29)))
+
+
 def unit_rows(vectors: npt.ArrayLike, dim: int, field: str = "vector") -> Singles:
     """float32 [n, dim] with unit norms. Raises InvalidArgument on NaN, infinity, zero and a wrong dimension."""
-    wide = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
-    if wide.ndim != 2 or wide.shape[1] != dim:
+    given = np.asarray(vectors)
+    single = given.dtype == np.float32
+    given = np.ascontiguousarray(np.atleast_2d(given if single else given.astype(np.float64, copy=False)))
+    if given.ndim != 2 or given.shape[1] != dim:
         raise InvalidArgument(
-            f"{field} has {wide.shape[-1]} dimensions, the index has {dim}",
+            f"{field} has {given.shape[-1]} dimensions, the index has {dim}",
             field=field,
             remedy="embed with the model this store was made with",
         )
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    with np.errstate(all="ignore"):
+        unit, norms = _normalised(given, single)
     if not np.isfinite(norms).all():
         raise InvalidArgument(f"{field} holds NaN or infinity", field=field, remedy="send finite numbers")
     if norms.size and norms.min() < _LEAST_NORM:
         raise InvalidArgument(
             f"{field} is zero: it has no direction", field=field, remedy="send a vector that is not zero"
         )
-    return np.ascontiguousarray((wide / norms[:, None]).astype(np.float32))
+    return unit
+
+
+def _normalised(given: npt.NDArray[np.floating], single: bool) -> tuple[Singles, Floats]:
+    """(rows over their norms, norms), by the order of summation that `formula.exact_dot` fixes: the same bits on every
+    CPU."""
+    n, dim = given.shape
+    module = kernel.load()
+    if module is not None:
+        unit, norms = np.empty((n, dim), np.float32), np.empty(n)
+        module.unit_rows(given, not single, n, dim, unit, norms)
+        return unit, norms
+    wide = given.astype(np.float64, copy=False)
+    padded = np.zeros((n, -(-dim // _LANES) * _LANES))
+    padded[:, :dim] = wide * wide
+    lanes = np.zeros((n, _LANES))
+    for start in range(0, padded.shape[1], _LANES):
+        lanes += padded[:, start : start + _LANES]
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    norms = np.sqrt(lanes[:, 0])
+    return (wide / norms[:, None]).astype(np.float32), norms
 
 
 def _column(value: npt.ArrayLike | None, n: int, default: float, name: str, *, infinite: bool = False) -> Floats:
     column = np.full(n, default) if value is None else np.asarray(value, dtype=np.float64)
-    column = np.ascontiguousarray(np.broadcast_to(column, (n,)))
+    # Checked first, because broadcasting one row costs as much as all the rest of its checks
+    if column.shape != (n,) or not column.flags.c_contiguous:
+        column = np.ascontiguousarray(np.broadcast_to(column, (n,)))
     good = ~np.isnan(column) if infinite else np.isfinite(column)
     if not good.all():
         raise InvalidArgument(
@@ -97,6 +140,8 @@ def _column(value: npt.ArrayLike | None, n: int, default: float, name: str, *, i
 
 
 def _codes(value: npt.ArrayLike, n: int, name: str) -> npt.NDArray[np.int32]:
+    if type(value) is int and 0 <= value <= 2**31 - 1:
+        return np.full(n, value, np.int32)
     codes = np.broadcast_to(np.asarray(value), (n,))
     if codes.dtype.kind not in "iu" or (n and (codes.min() < 0 or codes.max() > 2**31 - 1)):
         raise InvalidArgument(
@@ -192,3 +237,24 @@ class RowBatch:
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
+
+
+def last_of_each(rows: RowBatch) -> RowBatch:
+    """The rows without earlier ones of the same id."""
+    if len(rows) < 2:
+        return rows
+    # Equal ids have equal hashes, and sorting those is ten times as fast as sorting pairs
+    ascending = np.sort(hash_ids(rows.ids))
+    if (ascending[1:] != ascending[:-1]).all():
+        return rows
+    _, first = np.unique(rows.ids[::-1], axis=0, return_index=True)
+    return rows if len(first) == len(rows) else rows.take(np.sort(len(rows) - 1 - first))
+
+
+def by_hash(ids: Ids) -> tuple[Ids, npt.NDArray[np.uint64]]:
+    """(ids, their hashes), ascending: neighbours in a look-up are then neighbours in memory."""
+    hashed = hash_ids(ids)
+    if len(ids) < _SORTED_FROM:
+        return ids, hashed
+    order = np.argsort(hashed)
+    return ids[order], hashed[order]

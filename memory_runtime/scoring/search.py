@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 import numpy as np
 
 from memory_runtime.scoring import kernel
@@ -9,11 +12,16 @@ from memory_runtime.scoring.plan import SCALARS, Plan
 from memory_runtime.scoring.rescore import answer
 from memory_runtime.scoring.rows import ScoredRow
 from memory_runtime.scoring.scan_numpy import scan_block
+from memory_runtime.scoring.sharing import HELPER_COUNT, Helpers, cut
 from memory_runtime.scoring.source import LARGEST_BLOCK, Stretch
 from memory_runtime.scoring.stretches import stretches_of
 from memory_runtime.scoring.view import Cancelled, Request, View
 
 __all__ = ["Cancelled", "Request", "View", "search"]
+
+ALONE: Final = 131_072
+"""Rows times queries that are scanned before help is asked for: about the time that waking a thread takes."""
+HELPERS = Helpers(HELPER_COUNT)
 
 
 def search(view: View, request: Request) -> tuple[list[list[ScoredRow]], int]:
@@ -21,29 +29,53 @@ def search(view: View, request: Request) -> tuple[list[list[ScoredRow]], int]:
     latest = request.at if request.hide_later else np.inf
     plan = Plan(request.queries, request.k, request.at, latest, view.epoch)
     stretches = stretches_of(view, request, plan)
-    _scan(plan, stretches, request)
+    if kernel.load() is None:
+        _scan(plan, stretches, request)
+    elif not _scan(plan, stretches, request, ALONE):
+        _scan_together(plan, stretches, request)
     answers = [answer(plan, query) for query in range(len(request.queries))]
     return answers, int(plan.counters[:, 3].sum())
 
 
-def _scan(plan: Plan, stretches: list[Stretch], request: Request) -> None:
+def _scan_together(plan: Plan, stretches: list[Stretch], request: Request) -> None:
+    """Goes on with a scan that turned out to be long, on as many processors as are idle."""
+    taken = HELPERS.take()
+    parts = cut(stretches, taken + 1)
+    plans = [plan, *(plan.fork() for _ in parts[1:])]
+    HELPERS.run(taken, [partial(_scan_part, one, part, request) for one, part in zip(plans, parts, strict=True)])
+    for other in plans[1:]:
+        plan.join(other)
+
+
+def _scan_part(plan: Plan, stretches: list[Stretch], request: Request) -> None:
+    _scan(plan, stretches, request)
+
+
+def _scan(plan: Plan, stretches: list[Stretch], request: Request, most: float = np.inf) -> bool:
+    """Scans until no row that is left can matter, or about `most` rows times queries are done: then False."""
     if len(stretches) == 1 and kernel.load() is not None:
         # Nothing to take turns with, and the compiled scan stops by itself: small blocks would only cost calls
         stretches[0].block = LARGEST_BLOCK
+    done = 0
     while stretches:
         request.check_time()
         ceilings = [stretch.ceiling() for stretch in stretches]
         best = max(range(len(stretches)), key=ceilings.__getitem__)
         live = [query for query in range(len(plan.queries)) if plan.least(query) <= ceilings[best]]
         if not live:
-            return
+            return True
+        if done >= most:
+            return False
         stretch = stretches[best]
+        start = stretch.cursor
         stretch.cursor = _scan_block(plan, stretch, live)
+        done += (stretch.cursor - start) * len(live)
         if stretch.cursor >= stretch.end:
             if stretch.rest is None:
                 del stretches[best]
             else:
                 stretches[best] = stretch.rest()
+    return True
 
 
 def _scan_block(plan: Plan, stretch: Stretch, live: list[int]) -> int:

@@ -7,21 +7,21 @@ stretch of a run whose weights fit float32 beside one whole-number reference, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from memory_runtime.scoring import codes
+from memory_runtime.scoring import codes, kernel
 from memory_runtime.scoring.basis import Basis
-from memory_runtime.scoring.codes import Bytes, Narrow
+from memory_runtime.scoring.codes import Bytes, Coded
 from memory_runtime.scoring.formula import LogWeight, log_weight, static_log
 from memory_runtime.scoring.kernel import GROUP
 from memory_runtime.scoring.params import Profile, ScoringParams
-from memory_runtime.scoring.rows import Floats, Ids, Ints, RowBatch, Singles
+from memory_runtime.scoring.room import empty, is_mapped
+from memory_runtime.scoring.rows import Floats, Ids, Ints, RowBatch, Singles, hash_ids
 
 ZONE_SPAN: Final = 100.0
 WEIGHT_FLOOR: Final = np.float32(2.0**-120)
@@ -45,9 +45,18 @@ class Runs(NamedTuple):
     partition: Ints
 
 
+class Guard(Protocol):
+    """Checks mapped rows before their first use; `broken` once it has found damage."""
+
+    broken: bool
+
+    def __call__(self, rows: npt.NDArray[np.int64], /) -> None:
+        """Raises SnapshotUnusable where a byte of these rows has changed."""
+
+
 @dataclass(slots=True, eq=False)
 class Segment:
-    """The columns of n sorted rows; shapes as in kernel/scan.h. Only deaths change once it is made."""
+    """The columns of n sorted rows; shapes as in kernel/scan.h. Only deaths (`dead` of them) change once it is made."""
 
     name: str
     basis: Basis
@@ -67,17 +76,23 @@ class Segment:
     latest: Floats
     hashes: npt.NDArray[np.uint64]
     hash_order: npt.NDArray[np.uint32]
-    check: Callable[[npt.NDArray[np.int64]], None] | None = None
+    dead: int = 0
+    check: Guard | None = None
     file: Path | None = None
     layout: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def find(self, ids: Ids, epoch: int) -> Ints:
-        """Positions of the rows alive at `epoch`, -1 where there is none."""
-        wanted = hash_ids(ids)
+    def find(self, ids: Ids, epoch: int, hashed: npt.NDArray[np.uint64] | None = None) -> Ints:
+        """Positions of the rows alive at `epoch`, or -1; fastest where `hashed`, the hashes of the ids, ascend."""
+        wanted = hash_ids(ids) if hashed is None else hashed
         found = np.full(len(ids), -1, np.int64)
+        module = kernel.load()
+        if module is not None:
+            stride = self.records.shape[1]
+            module.find(self.hashes, self.hash_order, self.ids, self.records, stride, epoch, ids, wanted, found)
+            return found
         at = np.searchsorted(self.hashes, wanted)
         pending = np.flatnonzero(at < len(self.hashes))
         dead = codes.deaths(self.records)
@@ -112,36 +127,11 @@ class Segment:
             else np.zeros((len(rows), 0), np.float32),
         )
 
-    def narrow(self, rows: npt.NDArray[np.intp]) -> Narrow:
-        """The first-bound codes of these rows, in row order."""
-        quads = self.prefix.shape[1]
-        picked = self.prefix[rows // GROUP, :, rows % GROUP, :].reshape(len(rows), quads * 4)[:, : self.basis.size]
-        scale, residual = self.head[rows // GROUP, 0, rows % GROUP], self.head[rows // GROUP, 1, rows % GROUP]
-        return Narrow(self.basis, picked, scale, residual, self.error)
-
     def resident_bytes(self) -> int:
         """Bytes held in memory; columns mapped from a file are not counted."""
         columns = (self.ids, self.importance, self.features, self.vectors, self.records, self.prefix, self.head)
         own = (*columns, self.weight, self.hashes, self.hash_order)
         return sum(column.nbytes for column in own if not is_mapped(column))
-
-
-def is_mapped(column: npt.NDArray[np.generic]) -> bool:
-    """Whether the pages of this array belong to a file."""
-    base: object = column
-    while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap):
-            return True
-        base = base.base
-    return False
-
-
-def hash_ids(ids: Ids) -> npt.NDArray[np.uint64]:
-    """One well-mixed 64-bit number an id: ids need not be random for the look-up to stay fast."""
-    with np.errstate(over="ignore"):
-        mixed = ids[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ (ids[:, 1] + np.uint64(0xD1B54A32D192ED03))
-        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
-        return np.asarray(mixed ^ (mixed >> np.uint64(29)))
 
 
 def log_weights(batch: RowBatch, params: ScoringParams) -> LogWeight:
@@ -214,54 +204,78 @@ def zones_of(weight: LogWeight, starts: Ints) -> tuple[Ints, Floats, Ints]:
     )
 
 
-def build(
-    name: str,
-    batch: RowBatch,
-    params: ScoringParams,
-    basis: Basis,
-    norm: float,
-    *,
-    place: Callable[[npt.NDArray[np.intp]], Vectors] | None = None,
-    records: Bytes | None = None,
-    narrow: Narrow | None = None,
-) -> Segment:
-    """Sorts living rows into a segment; `records` and `narrow` (same row order, same basis) save quantising again.
+class Material(Protocol):
+    """What a segment's rows are made from: their columns in a given order of rows."""
 
-    `place` gives the vectors in a sorted order, where the batch comes without them.
-    """
+    def vectors(self, order: npt.NDArray[np.intp]) -> Vectors:
+        """The stored vectors."""
+
+    def records(self, order: npt.NDArray[np.intp], vectors: Vectors) -> Bytes:
+        """The records, every row alive; `vectors` are what `vectors(order)` gave."""
+
+    def coded(self, order: npt.NDArray[np.intp], vectors: Vectors) -> Coded:
+        """The first-bound codes in the new segment's basis."""
+
+
+class Given(NamedTuple):
+    """New rows: everything is made from them. `kind` is what vectors are stored as."""
+
+    batch: RowBatch
+    basis: Basis
+    norm: float
+    kind: npt.DTypeLike
+
+    def vectors(self, order: npt.NDArray[np.intp]) -> Vectors:
+        """The stored vectors."""
+        placed = empty(self.batch.vectors.shape, self.kind)
+        if self.batch.vectors.dtype == self.kind:
+            return np.take(self.batch.vectors, order, axis=0, out=placed, mode="clip")
+        placed[:] = self.batch.vectors[order]
+        return placed
+
+    def records(self, order: npt.NDArray[np.intp], vectors: Vectors) -> Bytes:
+        """The records, every row alive; `vectors` are what `vectors(order)` gave."""
+        return codes.records_of(self.batch.event_time[order], self.batch.expires_at[order], vectors)
+
+    def coded(self, order: npt.NDArray[np.intp], vectors: Vectors) -> Coded:
+        """The first-bound codes."""
+        return codes.encoded(vectors, self.basis, self.norm)
+
+
+def build(
+    name: str, batch: RowBatch, params: ScoringParams, basis: Basis, norm: float, material: Material | None = None
+) -> Segment:
+    """Sorts living rows into a segment; the batch's vectors are not looked at where `material` has what is wanted."""
+    kind = np.float16 if params.vector_storage == "float16" else np.float32
+    material = material or Given(batch, basis, norm, kind)
     weight = log_weights(batch, params)
     order, runs = order_of(batch, weight)
     weight = weight.take(order)
     zone_start, reference, run_zone = zones_of(weight, runs.start)
-    batch_sorted = batch.take(order)
-    if records is None:
-        records = codes.records_of(batch_sorted, batch_sorted.vectors)
-    else:
-        records = np.ascontiguousarray(records[order])
-    coded = codes.narrow_codes(batch_sorted.vectors, basis, norm) if narrow is None else narrow.take(order)
     sizes = np.diff(zone_start)
     linear = linear_weights(weight.whole - np.repeat(reference, sizes) + weight.fraction)
-    hashes = hash_ids(batch_sorted.ids)
+    ids, event_time = batch.ids[order], batch.event_time[order]
+    hashes = hash_ids(ids)
     hash_order = np.argsort(hashes, kind="stable").astype(np.uint32)
-    kind = np.float16 if params.vector_storage == "float16" else np.float32
-    stored: Vectors = batch_sorted.vectors.astype(kind, copy=False) if place is None else place(order)
+    vectors = material.vectors(order)
+    coded = material.coded(order, vectors)
     return Segment(
         name=name,
         basis=basis,
-        ids=batch_sorted.ids,
-        importance=batch_sorted.importance,
-        features=batch_sorted.features,
-        vectors=stored,
-        records=records,
-        prefix=codes.interleave(coded.codes),
-        head=codes.heads(coded.scale, coded.residual),
+        ids=ids,
+        importance=batch.importance[order],
+        features=batch.features[order],
+        vectors=vectors,
+        records=material.records(order, vectors),
+        prefix=coded.prefix,
+        head=coded.head,
         weight=pad_group(linear),
         error=coded.error,
         norm=norm,
         runs=runs._replace(zone=run_zone),
         zone_start=zone_start,
         zone_reference=reference,
-        latest=np.maximum.reduceat(batch_sorted.event_time, runs.start[:-1]) if len(batch) else np.zeros(0),
+        latest=np.maximum.reduceat(event_time, runs.start[:-1]) if len(batch) else np.zeros(0),
         hashes=hashes[hash_order],
         hash_order=hash_order,
     )

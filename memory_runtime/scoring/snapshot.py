@@ -8,25 +8,27 @@ are first used. Nothing that fails is served: `SnapshotUnusable` says to rebuild
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from memory_runtime.model.errors import SomaError
+from memory_runtime.model.errors import Unavailable
+from memory_runtime.model.failpoints import reach
 from memory_runtime.scoring import basis as bases
 from memory_runtime.scoring import codes
 from memory_runtime.scoring.basis import Basis
 from memory_runtime.scoring.params import ScoringParams
 from memory_runtime.scoring.segment import Runs, Segment
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MANIFEST: Final = "manifest.json"
 _ALIGN: Final = 64
 _EAGER_BLOCK: Final = 1 << 20
@@ -40,10 +42,8 @@ _COLUMNS: Final = (
 Array = npt.NDArray[Any]
 
 
-class SnapshotUnusable(SomaError):  # noqa: N818 -- named as the taxonomy names its errors
+class SnapshotUnusable(Unavailable):
     """The snapshot is absent, torn, damaged or of another configuration: rebuild the index from the ledger."""
-
-    code = "UNAVAILABLE"
 
 
 def _unusable(what: str) -> SnapshotUnusable:
@@ -63,22 +63,32 @@ def params_digest(params: ScoringParams, dim: int) -> str:
 
 
 def save(
-    directory: Path, segments: Sequence[Segment], params: ScoringParams, dim: int, seq: int, dead: list[Array]
+    directory: Path,
+    segments: Sequence[Segment],
+    params: ScoringParams,
+    dim: int,
+    seq: int,
+    dead: list[Array],
+    header: Mapping[str, Any],
 ) -> None:
-    """Makes `directory` hold exactly these segments as of ledger sequence `seq`; `dead`: dead positions of each."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Makes `directory` hold exactly these segments as of ledger sequence `seq`; `dead`: dead positions of each.
+
+    `header` is the caller's own (JSON): it comes back from `load`, under the manifest's checksum.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = []
     for segment, positions in zip(segments, dead, strict=True):
         if segment.file is None or segment.file.parent != directory or not segment.file.exists():
             segment.file, segment.layout = _write_segment(directory, segment)
         entries.append({"name": segment.name, "layout": segment.layout, "dead": positions.tolist()})
-    body = {"format": FORMAT, "digest": params_digest(params, dim), "seq": seq, "segments": entries}
+    body = {"format": FORMAT, "digest": params_digest(params, dim), "seq": seq, "header": dict(header)}
+    body["segments"] = entries
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
     _write_durably(
         directory / MANIFEST, [json.dumps({"crc32": zlib.crc32(text.encode())}).encode(), b"\n", text.encode()]
     )
     kept = {segment.file for segment in segments}
-    for path in directory.glob("*.seg"):
+    for path in [*directory.glob("*.seg"), *directory.glob(".*.unfinished")]:
         if path not in kept:
             path.unlink(missing_ok=True)
 
@@ -86,9 +96,10 @@ def save(
 def _write_segment(directory: Path, segment: Segment) -> tuple[Path, dict[str, Any]]:
     path = directory / f"{segment.name}-{uuid.uuid4().hex[:12]}.seg"
     columns: dict[str, Array] = {name: getattr(segment, name) for name in _COLUMNS}
-    # Deaths go into the manifest: the file must not change while the index lives on
-    columns["records"] = columns["records"].copy()
-    codes.deaths(columns["records"])[:] = 0
+    if segment.dead:
+        # Deaths go into the manifest: the file must not change while the index lives on
+        columns["records"] = columns["records"].copy()
+        codes.deaths(columns["records"])[:] = 0
     columns |= {f"run_{name}": getattr(segment.runs, name) for name in _RUN_COLUMNS}
     columns["vectors"] = segment.vectors
     if segment.basis.rows is not None:
@@ -144,6 +155,7 @@ def _write_durably(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
+    reach("mid-snapshot")
     unfinished.replace(path)
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
@@ -155,15 +167,23 @@ def _write_durably(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
 # ---- reading ----
 
 
-def load(directory: Path, params: ScoringParams, dim: int) -> tuple[list[Segment], int]:
-    """(segments, ledger sequence). Raises SnapshotUnusable, saying what is wrong."""
+class Loaded(NamedTuple):
+    """What a snapshot held: segments mapped from its files, the ledger sequence, and the caller's header."""
+
+    segments: list[Segment]
+    seq: int
+    header: dict[str, Any]
+
+
+def load(directory: Path, params: ScoringParams, dim: int) -> Loaded:
+    """What was saved. Raises SnapshotUnusable, saying what is wrong."""
     body = _manifest(directory, params, dim)
     shared: dict[bytes, Basis] = {}
     try:
         segments = [_read_segment(directory, entry, shared) for entry in body["segments"]]
     except (KeyError, ValueError, TypeError, OSError) as bad:
         raise _unusable(f"a segment does not match its manifest ({bad})") from bad
-    return segments, int(body["seq"])
+    return Loaded(segments, int(body["seq"]), dict(body["header"]))
 
 
 def _manifest(directory: Path, params: ScoringParams, dim: int) -> dict[str, Any]:
@@ -185,12 +205,17 @@ def _manifest(directory: Path, params: ScoringParams, dim: int) -> dict[str, Any
 def _read_segment(directory: Path, entry: dict[str, Any], shared: dict[bytes, Basis]) -> Segment:
     layout = entry["layout"]
     path = directory / layout["file"]
-    # Copy on write: deaths are marked in memory, the file stays as it was checked
-    raw = np.memmap(path, np.uint8, mode="c")
-    if len(raw) != layout["size"]:
-        raise _unusable(f"{path.name} has {len(raw)} bytes instead of {layout['size']}")
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != layout["size"]:
+            raise _unusable(f"{path.name} has {size} bytes instead of {layout['size']}")
+        # Copy on write: deaths are marked in memory, the file stays as it was checked
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    raw = np.frombuffer(mapped, np.uint8)
     columns: dict[str, Any] = {name: _column(raw, place) for name, place in layout["columns"].items()}
     _verify(raw, layout["columns"], path.name)
+    # Checking has touched every page; those that searches need come back by themselves, from the page cache
+    mapped.madvise(mmap.MADV_DONTNEED)
     sums_at = layout["vector_sums"]
     sums = raw[sums_at["offset"] : sums_at["offset"] + sums_at["size"]].tobytes()
     if zlib.crc32(sums) != sums_at["crc"]:
@@ -206,6 +231,7 @@ def _read_segment(directory: Path, entry: dict[str, Any], shared: dict[bytes, Ba
     segment.file, segment.layout = path, layout
     segment.check = VectorGuard(segment.vectors, np.frombuffer(sums, np.uint32), path.name)
     codes.deaths(segment.records)[np.array(entry["dead"], np.int64)] = 1
+    segment.dead = len(entry["dead"])
     return segment
 
 
@@ -237,13 +263,17 @@ def _verify(raw: Array, columns: dict[str, Any], file: str) -> None:
 
 
 class VectorGuard:
-    """Checks blocks of mapped vectors before their first use; raises SnapshotUnusable where a byte has changed."""
+    """Checks blocks of mapped vectors before their first use; raises SnapshotUnusable where a byte has changed.
+
+    `broken` stays True from then on.
+    """
 
     def __init__(self, vectors: Array, sums: npt.NDArray[np.uint32], file: str) -> None:
         self._bytes = _bytes_of(vectors)
         self._row = vectors.shape[1] * vectors.dtype.itemsize
         self._sums, self._file = sums, file
         self._good = np.zeros(len(sums), np.bool_)
+        self.broken = False
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> None:
         """Checks the blocks that these rows lie in."""
@@ -254,5 +284,6 @@ class VectorGuard:
         )
         for block in wanted[~self._good[wanted]].tolist():
             if zlib.crc32(self._bytes[block * VECTOR_BLOCK : (block + 1) * VECTOR_BLOCK]) != self._sums[block]:
+                self.broken = True
                 raise _unusable(f"{self._file}: vectors are damaged")
             self._good[block] = True

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from memory_runtime.scoring import kernel, merge
 from memory_runtime.scoring.fresh import Fresh
+from memory_runtime.scoring.room import is_mapped
 from memory_runtime.scoring.search import View
-from memory_runtime.scoring.segment import Segment, is_mapped
+from memory_runtime.scoring.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)

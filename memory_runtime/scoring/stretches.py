@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memory_runtime.scoring import codes
-from memory_runtime.scoring.formula import effective_half_life, turns
+from memory_runtime.scoring.formula import effective_half_life, turn_of
 from memory_runtime.scoring.params import Profile
 from memory_runtime.scoring.plan import Plan
 from memory_runtime.scoring.segment import Segment
@@ -27,7 +27,7 @@ def stretches_of(view: View, request: Request, plan: Plan) -> list[Stretch]:
         rows_wanted = None
         if request.only is not None:
             position = segment.find(request.only, view.epoch)
-            rows_wanted = np.sort(position[position >= 0])
+            rows_wanted = np.unique(position[position >= 0])
             if len(rows_wanted) > _DIRECT:
                 allow = np.zeros(len(segment), np.uint8)
                 allow[rows_wanted] = 1
@@ -103,7 +103,7 @@ def _zone(
     allow: npt.NDArray[np.uint8] | None,
 ) -> Stretch:
     half_life = profile.key_half_life
-    whole, rest = turns(np.array([request.at]), half_life)
+    whole, rest = turn_of(request.at, half_life)
     following = None
     if zone + 1 < int(segment.runs.zone[run + 1]):
         following = partial(_zone, segment, table, zone + 1, run, profile, request, latest, allow)
@@ -114,7 +114,7 @@ def _zone(
         segment.weight,
         int(segment.zone_start[zone]),
         int(segment.zone_start[zone + 1]),
-        float(segment.zone_reference[zone] - whole[0] - rest[0]),
+        float(segment.zone_reference[zone]) - whole - rest,
         descending=True,
         latest=latest,
         allow=allow,
@@ -127,8 +127,7 @@ def _fresh_stretches(view: View, request: Request, plan: Plan) -> list[Stretch |
     latest = request.at if request.hide_later else np.inf
     wanted = None
     if request.only is not None:
-        position = view.fresh.find(request.only, view.epoch)
-        wanted = position[(position >= 0) & (position < view.fresh_count)]
+        wanted = view.fresh.among(request.only, view.fresh_count, view.epoch)
     for kind, run in view.fresh.runs(*request.partition):
         if request.types is not None and kind not in request.types:
             continue

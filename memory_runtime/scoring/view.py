@@ -35,7 +35,10 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """A checked search; `at` is the moment asked about, `hide_later` is true for `as_of`."""
+    """A checked search; `at` is the moment asked about, `hide_later` is true for `as_of`.
+
+    The ids of `only` stand in order of their hashes, so that looking them up goes through memory once.
+    """
 
     queries: Singles
     k: int

@@ -28,6 +28,9 @@ def load() -> Any:
     except ImportError:
         _log.info("no compiled scoring kernel: recall uses NumPy (same answers, slower)")
         return None
+    if not hasattr(module, "query_codes"):
+        _log.warning("the compiled scoring kernel is older than this code: make kernel; recall uses NumPy meanwhile")
+        return None
     if wanted and not module.force(wanted):
         _log.warning("SOMA_KERNEL=%s is not possible on this CPU; using %s", wanted, module.variant())
     return module

@@ -1,8 +1,5 @@
 /* The Python face of scan.c, on the stable ABI of 3.11: checks every length, releases the GIL, computes nothing. */
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030b0000
-#include <Python.h>
-
+#include "faces.h"
 #include "scan.h"
 
 /* What plan.py packs, in this order. */
@@ -141,6 +138,15 @@ static PyMethodDef methods[] = {
     {"scan", py_scan, METH_VARARGS, "Scans one block of rows for several queries; returns the first row not scanned."},
     {"exact_dots", py_exact_dots, METH_VARARGS, "Exact float64 dot products of chosen float32 rows with a query."},
     {"wide_codes", py_wide_codes, METH_VARARGS, "Quantises rows to 8 bits into their records."},
+    {"unit_rows", py_unit_rows, METH_VARARGS, "Rows over their norms, which are written too; the same bits everywhere."},
+    {"project", py_project, METH_VARARGS, "Rows times columns in float32, on one thread."},
+    {"orthonormalise", py_orthonormalise, METH_VARARGS, "Makes float64 rows orthonormal, in place."},
+    {"query_codes", py_query_codes, METH_VARARGS, "Queries in the forms that the scan takes."},
+    {"narrow_codes", py_narrow_codes, METH_VARARGS, "Projects and quantises rows to 7 bits; returns the largest error."},
+    {"gather_rows", py_gather_rows, METH_VARARGS, "Copies rows from several buffers into one, in a given order."},
+    {"gather_groups", py_gather_groups, METH_VARARGS, "The same for the codes and heads of rows that lie in groups."},
+    {"hash_ids", py_hash_ids, METH_VARARGS, "segment.hash_ids."},
+    {"find", py_find, METH_VARARGS, "The places of living rows by their ids, -1 where there is none."},
     {"log2", py_log2, METH_VARARGS, "portable.log2 of float64 values, in place."},
     {"exp2", py_exp2, METH_VARARGS, "portable.exp2_fraction of float64 values, in place."},
     {"variant", py_variant, METH_NOARGS, "The instruction set in use: avx512-vnni, avx2 or portable."},

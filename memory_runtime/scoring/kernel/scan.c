@@ -134,50 +134,117 @@ static int64_t compact(const scan_job *job, int64_t query) {
     return job->capacity - *count;
 }
 
+/* Which of a group's rows are in [first, last). */
+static unsigned inside(int64_t base, int64_t first, int64_t last) {
+    unsigned mask = ~0u;
+    if (base < first) mask &= ~0u << (first - base);
+    if (base + GROUP > last) mask &= (1u << (last - base)) - 1;
+    return mask;
+}
+
+/* The rows of a group that passed the first bound: their records will be wanted. Returns the new count. */
+static int64_t note_passing(const scan_job *job, int64_t base, unsigned mask, int64_t *passing, int64_t count) {
+    while (mask) {
+        int64_t row = base + __builtin_ctz(mask);
+        const uint8_t *record = job->records + row * job->stride;
+        mask &= mask - 1;
+        if (!(job->weight[row] > 0)) continue;
+        for (int64_t byte = 0; byte < job->stride; byte += 64) __builtin_prefetch(record + byte);
+        passing[count++] = row;
+    }
+    return count;
+}
+
+static void consider_all(const scan_job *job, int64_t query, float threshold, const int64_t *passing, int64_t count,
+                         int64_t rows) {
+    for (int64_t at = 0; at < count; at++) threshold = consider(job, query, passing[at], threshold);
+    job->counters[query * COUNTERS + C_SCANNED] += rows;
+}
+
 /* One chunk of rows for one query: first bound for all, second for those that pass. */
 static void scan_chunk(const scan_job *job, int64_t query, int64_t first, int64_t last) {
     int64_t passing[CHUNK_GROUPS * GROUP], count = 0;
     const int8_t *narrow = job->narrow + query * job->quads * 4;
     const float *constants = job->constants + query * CONSTANTS;
     float threshold = threshold_of(job, query);
-    for (int64_t group = first / GROUP; group * GROUP < last; group++) {
-        int64_t base = group * GROUP;
+    for (int64_t base = first / GROUP * GROUP; base < last; base += GROUP) {
         unsigned mask = soma_mask(job->prefix + base * job->quads * 4, job->head + base * 2, job->weight + base, narrow,
                                 job->quads, constants, threshold);
-        if (base < first) mask &= ~0u << (first - base);
-        if (base + GROUP > last) mask &= (1u << (last - base)) - 1;
-        while (mask) {
-            int64_t row = base + __builtin_ctz(mask);
-            const uint8_t *record = job->records + row * job->stride;
-            mask &= mask - 1;
-            if (!(job->weight[row] > 0)) continue;
-            for (int64_t byte = 0; byte < job->stride; byte += 64) __builtin_prefetch(record + byte);
-            passing[count++] = row;
+        count = note_passing(job, base, mask & inside(base, first, last), passing, count);
+    }
+    consider_all(job, query, threshold, passing, count, last - first);
+}
+
+/* More dimensions than this are scanned query by query. */
+enum { MOST_QUADS = 512 };
+
+/* The same for ABREAST queries, which read each row's codes once; `packed` has room for quads * ABREAST. */
+static void scan_abreast(const scan_job *job, const int64_t *queries, int64_t first, int64_t last, int32_t *packed) {
+    int64_t passing[ABREAST][CHUNK_GROUPS * GROUP], count[ABREAST] = {0}, base = first / GROUP * GROUP;
+    abreast asked = {.packed = packed};
+    unsigned masks[PAIR][ABREAST];
+    for (int at = 0; at < ABREAST; at++) {
+        asked.narrow[at] = job->narrow + queries[at] * job->quads * 4;
+        asked.constants[at] = job->constants + queries[at] * CONSTANTS;
+        asked.thresholds[at] = threshold_of(job, queries[at]);
+        for (int64_t quad = 0; quad < job->quads; quad++)
+            memcpy(packed + quad * ABREAST + at, asked.narrow[at] + quad * 4, 4);
+    }
+    for (; base + GROUP < last; base += PAIR * GROUP) {
+        soma_masks(job->prefix + base * job->quads * 4, job->head + base * 2, job->weight + base, &asked, job->quads,
+                   masks);
+        for (int group = 0; group < PAIR; group++) {
+            const int64_t start = base + group * GROUP;
+            const unsigned wanted = inside(start, first, last);
+            for (int at = 0; at < ABREAST; at++)
+                count[at] = note_passing(job, start, masks[group][at] & wanted, passing[at], count[at]);
         }
     }
-    for (int64_t at = 0; at < count; at++) threshold = consider(job, query, passing[at], threshold);
-    job->counters[query * COUNTERS + C_SCANNED] += last - first;
+    for (; base < last; base += GROUP)
+        for (int at = 0; at < ABREAST; at++) {
+            unsigned mask = soma_mask(job->prefix + base * job->quads * 4, job->head + base * 2, job->weight + base,
+                                      asked.narrow[at], job->quads, asked.constants[at], asked.thresholds[at]);
+            count[at] = note_passing(job, base, mask & inside(base, first, last), passing[at], count[at]);
+        }
+    for (int at = 0; at < ABREAST; at++)
+        consider_all(job, queries[at], asked.thresholds[at], passing[at], count[at], last - first);
+}
+
+/* Several queries keep the processor busy for long enough to bring the next chunk's codes meanwhile. */
+static void prefetch_codes(const scan_job *job, int64_t first, int64_t last) {
+    const uint8_t *codes = job->prefix + first / GROUP * GROUP * job->quads * 4;
+    const uint8_t *end = job->prefix + last / GROUP * GROUP * job->quads * 4;
+    for (; codes < end; codes += 64) __builtin_prefetch(codes, 0, 2);
+}
+
+static int stopped(const scan_job *job, int64_t query, int64_t first) {
+    int64_t *counters = job->counters + query * COUNTERS;
+    if (!counters[C_STOPPED] && job->sorted &&
+        job->weight[first] * job->constants[query * CONSTANTS + Q_MAX_SIMILARITY] * INFLATE < threshold_of(job, query))
+        counters[C_STOPPED] = 1;
+    return counters[C_STOPPED] != 0;
 }
 
 int64_t soma_scan(const scan_job *job) {
     const int64_t chunk = CHUNK_GROUPS * GROUP;
+    int32_t packed[MOST_QUADS * ABREAST];
     for (int64_t first = job->start; first < job->end;) {
-        int64_t last = (first / chunk + 1) * chunk, running = 0;
+        int64_t last = (first / chunk + 1) * chunk, running = 0, waiting[ABREAST], together = 0;
         if (last > job->end) last = job->end;
         for (int64_t query = 0; query < job->queries; query++)
             if (job->capacity - job->counters[query * COUNTERS + C_CANDIDATES] < chunk && compact(job, query) < chunk)
                 return first;
+        if (job->queries >= ABREAST) prefetch_codes(job, last, last + chunk < job->end ? last + chunk : job->end);
         for (int64_t query = 0; query < job->queries; query++) {
-            int64_t *counters = job->counters + query * COUNTERS;
-            if (counters[C_STOPPED]) continue;
-            if (job->sorted && job->weight[first] * job->constants[query * CONSTANTS + Q_MAX_SIMILARITY] * INFLATE <
-                                   threshold_of(job, query)) {
-                counters[C_STOPPED] = 1;
-                continue;
-            }
+            if (stopped(job, query, first)) continue;
             running++;
-            scan_chunk(job, query, first, last);
+            waiting[together++] = query;
+            if (job->quads > MOST_QUADS) scan_chunk(job, waiting[--together], first, last);
+            if (together < ABREAST) continue;
+            scan_abreast(job, waiting, first, last, packed);
+            together = 0;
         }
+        for (int64_t at = 0; at < together; at++) scan_chunk(job, waiting[at], first, last);
         if (!running) return job->end;
         first = last;
     }

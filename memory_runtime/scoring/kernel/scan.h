@@ -11,7 +11,7 @@ enum { GROUP = 16, CHUNK_GROUPS = 16, CONSTANTS = 8, COUNTERS = 4 };
 enum { TAIL_SCALE = 0, TAIL_ERROR = 4, TAIL_TIME = 8, TAIL_EXPIRY = 16, TAIL_DEATH = 24, TAIL_BYTES = 32 };
 
 /* constants[query]: see ScanPlan in plan.py, which fills them. */
-enum { Q_SCALE, Q_ZERO, Q_RESIDUAL, Q_PREFIX_SLACK, Q_WIDE_SCALE, Q_WIDE_SLACK, Q_MAX_SIMILARITY };
+enum { Q_SCALE, Q_ZERO, Q_RESIDUAL, Q_PREFIX_SLACK, Q_WIDE_SCALE, Q_WIDE_SLACK, Q_MAX_SIMILARITY, Q_PROJECTED };
 
 /* counters[query]: lower bounds in the heap, candidates written, 1 when no later row can matter, rows scanned. */
 enum { C_HEAP, C_CANDIDATES, C_STOPPED, C_SCANNED };
