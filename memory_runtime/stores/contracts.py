@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from memory_runtime.model.coordinates import Coordinate
-from memory_runtime.model.records import Edge, MemoryRecord, Scope, Vector
+from memory_runtime.model.records import Edge, Scope, Vector
 
 
 class Collection(enum.IntEnum):
@@ -98,12 +98,29 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginVersion:
+    """Which version of a memory an event tells of: that of the ledger it comes from (`origin`)."""
+
+    origin: str
+    id: uuid.UUID
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
-    """What must be committed whole: writes in order, the idempotency row that guards them, and audit lines."""
+    """What must be committed whole: writes in order, the idempotency row that guards them, and audit lines.
+
+    `origin` names whose change it was, where it came as an event (empty: ours); `trace` is the caller's traceparent.
+    `tells_of` makes the unit do nothing where this or a later version from there was committed before: what comes
+    late must not undo what came after it, and above all not a delete.
+    """
 
     writes: Sequence[Put | Delete | Link] = ()
     idempotency: IdempotencyKey | None = None
     audit: Sequence[AuditEntry] = ()
+    origin: str = ""
+    trace: str = ""
+    tells_of: OriginVersion | None = None
 
 
 class Receipt(NamedTuple):
@@ -118,10 +135,14 @@ class Receipt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A unit's receipts in the order of its writes; `replayed` where the idempotency row answered."""
+    """A unit's receipts in the order of its writes; `replayed` where the idempotency row answered.
+
+    `late`, with no receipts, where a later version than the unit tells of was there before.
+    """
 
     receipts: tuple[Receipt, ...]
     replayed: bool = False
+    late: bool = False
 
 
 class Applied(NamedTuple):
@@ -134,7 +155,11 @@ class Applied(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of the outbox. `payload` is gone (None) once the memory has been deleted."""
+    """One row of the outbox: what was done, as it was done. `payload` is gone (None) once the memory was deleted.
+
+    `created` is False for a put over a live memory; `importance` is the raw r; `event_time`, `importance`,
+    `coordinate` and `model_revision` are empty for links, and for what was written before migration 0002.
+    """
 
     seq: int
     operation: Operation
@@ -144,6 +169,14 @@ class Change:
     version: int
     at: float
     payload: str | None
+    collection: Collection = Collection.MEMORIES
+    created: bool = False
+    coordinate: str = ""
+    event_time: float | None = None
+    importance: float | None = None
+    model_revision: str = ""
+    origin: str = ""
+    trace: str = ""
 
 
 class TailTrimmed(Exception):  # noqa: N818 -- a condition for the follower, who answers it with a fresh scan
@@ -154,7 +187,7 @@ class Rows(NamedTuple):
     """A run of live memories, column by column, for building an index.
 
     `last` is the position to continue from; `vectors` is float32 [n, dim], unit rows; `expires_at` holds +inf for
-    rows that stay; `features` are JSON texts, or None where there are none.
+    rows that stay; `features` are JSON texts, or None where there are none; `pinned` is empty where no row is.
     """
 
     last: int
@@ -167,6 +200,7 @@ class Rows(NamedTuple):
     expires_at: list[float]
     features: list[str | None]
     vectors: Vector
+    pinned: Sequence[bool] = ()
 
 
 class NormaliserState(Protocol):
@@ -190,26 +224,6 @@ Observer = Callable[[Sequence[Applied]], None]
 """Hears every durable change, in order of seq, before its writer is told: so a reader after it sees it."""
 
 
-class Ledger(Protocol):
-    """The truth. Every method but `open` and `close` may raise Unavailable (disk full, closed, damaged)."""
-
-    async def commit(self, unit: Unit) -> Committed:
-        """Makes the unit durable; returns once nothing can lose it. Raises Conflict for a reused idempotency key."""
-
-    async def get(self, record_id: uuid.UUID) -> MemoryRecord | None:
-        """The live memory of this id, with its vector."""
-
-    async def tail(self, seq: int, limit: int = 1000) -> list[Change]:
-        """The changes after `seq`, in order. Raises TailTrimmed."""
-
-    async def counts(self) -> dict[tuple[str, str, str, int], int]:
-        """Live memories by tenant, namespace, memory type and collection."""
-
-    @property
-    def head_seq(self) -> int:
-        """The sequence of the newest durable change."""
-
-
 class KeywordHit(NamedTuple):
     """A memory found by its words; `rank` is BM25's, lower is better."""
 
@@ -224,3 +238,7 @@ class Neighbor:
     coordinate: Coordinate
     hops: int
     edge: Edge
+
+
+EdgeKey = tuple[Coordinate, str, Coordinate]
+"""What tells one edge of a scope from another: source, link type, target."""

@@ -4,68 +4,43 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from memory_runtime.model.records import Scope, Vector
+from memory_runtime.model.records import Vector
 from memory_runtime.stores.sqlite import fts
 from memory_runtime.stores.sqlite.filters import conditions
+from memory_runtime.stores.values import Row, Visible
 
 _MAX_VARIABLES = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Visible:
-    """Which memories a question may see: the same that the index shows it.
+def _seen(visible: Visible, *, along_scope: bool = False) -> tuple[str, list[Any]]:
+    """The condition on `memories m` and its values.
 
-    `at` is the moment of the question; `hide_later` leaves out what happened after it (`as_of`).
+    The pluses keep SQLite from walking the whole scope where ids, rows or words say what is wanted; `along_scope`
+    leaves them out, for a query that goes along an index of the scope.
     """
-
-    scope: Scope
-    at: float
-    hide_later: bool = False
-    memory_type: str | None = None
-    filters: Mapping[str, Any] = field(default_factory=dict)
-
-    def sql(self, *, along_scope: bool = False) -> tuple[str, list[Any]]:
-        """The condition on `memories m` and its values.
-
-        The pluses keep SQLite from walking the whole scope where ids, rows or words say what is wanted; `along_scope`
-        leaves them out, for a query that goes along an index of the scope.
-        """
-        plus = "" if along_scope else "+"
-        where = [f"{plus}m.tenant = ?", f"{plus}m.namespace = ?", "m.collection = 0", "m.deleted = 0"]
-        where.append("(m.expires_at IS NULL OR m.expires_at > ?)")
-        values: list[Any] = [self.scope.tenant, self.scope.namespace, self.at]
-        if self.hide_later:
-            where.append("m.event_time <= ?")
-            values.append(self.at)
-        if self.memory_type is not None:
-            where.append("m.memory_type = ?")
-            values.append(self.memory_type)
-        if self.filters:
-            tests, bound = conditions(self.filters)
-            where.extend(tests)
-            values.extend(bound)
-        return " AND ".join(where), values
+    plus = "" if along_scope else "+"
+    where = [f"{plus}m.tenant = ?", f"{plus}m.namespace = ?", "m.collection = 0", "m.deleted = 0"]
+    where.append("(m.expires_at IS NULL OR m.expires_at > ?)")
+    values: list[Any] = [visible.scope.tenant, visible.scope.namespace, visible.at]
+    if visible.hide_later:
+        where.append("m.event_time <= ?")
+        values.append(visible.at)
+    if visible.memory_type is not None:
+        where.append("m.memory_type = ?")
+        values.append(visible.memory_type)
+    if visible.filters:
+        tests, bound = conditions(visible.filters)
+        where.extend(tests)
+        values.extend(bound)
+    return " AND ".join(where), values
 
 
-class Row(NamedTuple):
-    """A memory as fusion needs it."""
-
-    row: int
-    id: bytes
-    event_time: float
-    memory_type: str
-    coordinate: str
-    importance: float
-    features: dict[str, float]
-
-
-_ROW = "m.row, m.id, m.event_time, m.memory_type, m.coordinate, m.importance_norm, m.features"
+_ROW = "m.row, m.id, m.event_time, m.memory_type, m.coordinate, m.importance_norm, m.features, m.pinned"
 
 
 def frequency(connection: sqlite3.Connection, word: str, *, limit: int) -> int:
@@ -87,7 +62,7 @@ def best_by_words(
     match = " OR ".join(filter(None, map(fts.phrase, words)))
     if not match:
         return {}
-    where, values = visible.sql()
+    where, values = _seen(visible)
     sql = (
         "SELECT m.id, bm25(memories_text) AS rank FROM memories_text JOIN memories m ON m.row = memories_text.rowid"  # noqa: S608
         f" WHERE memories_text MATCH ? AND {where} ORDER BY rank, m.id LIMIT ?"
@@ -111,7 +86,7 @@ def word_scores(connection: sqlite3.Connection, word: str, numbers: Sequence[int
 
 def rows(connection: sqlite3.Connection, visible: Visible, ids: Sequence[bytes]) -> list[Row]:
     """Those of the ids that are visible, in no order."""
-    where, values = visible.sql()
+    where, values = _seen(visible)
     found: list[Row] = []
     for start in range(0, len(ids), _MAX_VARIABLES):
         part = ids[start : start + _MAX_VARIABLES]
@@ -126,7 +101,7 @@ def around(
     """Up to `reach` memories of the same type before and after, nearest first, no more than `gap` seconds from one to
     the next: what was said in the same sitting. Memories of one time stand in the order in which they were stored.
     """
-    where, values = visible.sql(along_scope=True)
+    where, values = _seen(visible, along_scope=True)
     sides = []
     for sign, order in (("<", "DESC"), (">", "ASC")):
         sql = (
@@ -156,7 +131,7 @@ def linked(
         by_coordinate.setdefault(seed.coordinate, []).append(seed.id)
     if not by_coordinate:
         return []
-    where, values = visible.sql(along_scope=True)
+    where, values = _seen(visible, along_scope=True)
     there = (
         f"SELECT {_ROW} FROM memories m INDEXED BY memories_scope"  # noqa: S608
         f" WHERE m.coordinate_first = ? AND m.coordinate = ? AND {where}"
@@ -188,6 +163,6 @@ def vectors(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int,
 
 
 def _row(found: Sequence[Any]) -> Row:
-    row, identity, event_time, memory_type, coordinate, importance, features = found
+    row, identity, event_time, memory_type, coordinate, importance, features, pinned = found
     channels = json.loads(features) if features else {}
-    return Row(row, identity, event_time, memory_type, coordinate, importance, channels)
+    return Row(row, identity, event_time, memory_type, coordinate, importance, channels, bool(pinned))

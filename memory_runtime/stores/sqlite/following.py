@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from memory_runtime.model.records import Scope
-from memory_runtime.stores.contracts import Change, Collection, Operation, Rows, TailTrimmed
+from memory_runtime.model.coordinates import coordinate_from_canonical
+from memory_runtime.model.records import Edge, Scope
+from memory_runtime.stores.contracts import (
+    Applied,
+    Change,
+    Collection,
+    Delete,
+    Link,
+    Operation,
+    Put,
+    Receipt,
+    Rows,
+    TailTrimmed,
+)
+from memory_runtime.stores.values import CoordinateRow, CountKey, VectorTable
 
-VectorTable = Literal["vectors", "vectors_next"]
+_CHANGE = (
+    "seq, operation, id, tenant, namespace, memory_type, version, at, payload, collection, created, coordinate,"
+    " event_time, importance, model_revision, origin, trace"
+)
 
 
 def tail(connection: sqlite3.Connection, seq: int, limit: int) -> list[Change]:
     """The changes after `seq`. Raises TailTrimmed where some of them are gone."""
-    first = connection.execute("SELECT min(seq) FROM outbox").fetchone()[0]
-    head = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-    if head is not None and seq < head[0] and (first is None or seq < first - 1):
-        raise TailTrimmed
-    rows = connection.execute(
-        "SELECT seq, operation, id, tenant, namespace, memory_type, version, at, payload FROM outbox WHERE seq > ?"
-        " ORDER BY seq LIMIT ?",
-        (seq, limit),
-    )
+    _refuse_trimmed(connection, seq)
+    sql = f"SELECT {_CHANGE} FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
     return [
         Change(
             seq=found[0],
@@ -37,12 +47,113 @@ def tail(connection: sqlite3.Connection, seq: int, limit: int) -> list[Change]:
             version=found[6],
             at=found[7],
             payload=found[8],
+            collection=Collection(found[9]),
+            created=bool(found[10]),
+            coordinate=found[11],
+            event_time=found[12],
+            importance=found[13],
+            model_revision=found[14],
+            origin=found[15],
+            trace=found[16],
         )
-        for found in rows
+        for found in connection.execute(sql, (seq, limit))
     ]
 
 
-def counts(connection: sqlite3.Connection) -> dict[tuple[str, str, str, int], int]:
+def _refuse_trimmed(connection: sqlite3.Connection, seq: int) -> None:
+    first = connection.execute("SELECT min(seq) FROM outbox").fetchone()[0]
+    newest = head(connection)
+    if seq < newest and (first is None or seq < first - 1):
+        raise TailTrimmed
+    if seq > newest:
+        # the asker followed another ledger, or this one before it was restored
+        raise TailTrimmed
+
+
+def head(connection: sqlite3.Connection) -> int:
+    """The sequence of the newest change."""
+    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+    return int(found[0]) if found else 0
+
+
+def changes(connection: sqlite3.Connection, seq: int, limit: int, dim: int) -> list[Applied]:
+    """The changes after `seq` as the index needs them. Raises TailTrimmed."""
+    found = tail(connection, seq, limit)
+    puts = [one.id.bytes for one in found if one.operation is Operation.PUT]
+    now = _as_they_are(connection, list(dict.fromkeys(puts)), dim)
+    return [_applied(one, now.get(one.id.bytes)) for one in found]
+
+
+def _applied(change: Change, now: tuple[Put, float] | None) -> Applied:
+    write: Put | Delete | Link
+    norm = 1.0
+    if change.operation is Operation.DELETE:
+        write = Delete(change.id, change.scope, change.memory_type, change.at, collection=change.collection)
+    elif change.operation is Operation.LINK:
+        body = json.loads(change.payload or "{}")
+        edge = Edge(
+            coordinate_from_canonical(body["from"]),
+            coordinate_from_canonical(body["to"]),
+            body["link_type"],
+            body["weight"],
+            body["metadata"],
+        )
+        write = Link(change.scope, edge, change.at)
+    elif now is not None:
+        write, norm = now
+    else:
+        write = Put(
+            id=change.id,
+            scope=change.scope,
+            memory_type=change.memory_type,
+            coordinate=change.coordinate,
+            payload="",
+            search_text="",
+            event_time=change.event_time or 0.0,
+            ingest_time=change.at,
+            collection=change.collection,
+        )
+    receipt = Receipt(change.id, change.version, change.seq, created=change.created, changed=True)
+    return Applied(write, receipt, norm)
+
+
+def _as_they_are(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int) -> dict[bytes, tuple[Put, float]]:
+    found: dict[bytes, tuple[Put, float]] = {}
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        part = ids[start : start + _IDS_AT_ONCE]
+        sql = (
+            "SELECT id, tenant, namespace, memory_type, coordinate, event_time, ingest_time, expires_at, features,"  # noqa: S608
+            " collection, importance_norm, vector, pinned FROM memories LEFT JOIN vectors USING (row)"
+            f" WHERE id IN ({','.join('?' * len(part))}) AND deleted = 0"
+        )
+        for one in connection.execute(sql, part):
+            if one[11] is not None and len(one[11]) != 4 * dim:
+                raise sqlite3.DatabaseError(f"a vector has {len(one[11])} bytes, not the {4 * dim} of dimension {dim}")
+            put = Put(
+                id=uuid.UUID(bytes=one[0]),
+                scope=Scope(one[1], one[2]),
+                memory_type=one[3],
+                coordinate=one[4],
+                payload="",
+                search_text="",
+                event_time=one[5],
+                ingest_time=one[6],
+                expires_at=one[7],
+                features=json.loads(one[8]) if one[8] else {},
+                vector=None if one[11] is None else np.frombuffer(one[11], np.float32),
+                collection=Collection(one[9]),
+                pinned=bool(one[12]),
+            )
+            found[one[0]] = (put, one[10])
+    return found
+
+
+def sinks(connection: sqlite3.Connection) -> dict[str, int]:
+    """How far each sink has come."""
+    return dict(connection.execute("SELECT name, seq FROM sinks").fetchall())
+
+
+def counts(connection: sqlite3.Connection) -> dict[CountKey, int]:
     """Live memories by tenant, namespace, memory type and collection; one pass, done once at the start."""
     sql = (
         "SELECT tenant, namespace, memory_type, collection, count(*) FROM memories WHERE deleted = 0"
@@ -51,31 +162,28 @@ def counts(connection: sqlite3.Connection) -> dict[tuple[str, str, str, int], in
     return {(found[0], found[1], found[2], found[3]): found[4] for found in connection.execute(sql)}
 
 
-_MEMORY = "row, id, tenant, namespace, memory_type, importance_norm, event_time, expires_at, features"
+_MEMORY = "row, id, tenant, namespace, memory_type, importance_norm, event_time, expires_at, features, pinned"
 _IDS_AT_ONCE = 500
 
 
-def scan(connection: sqlite3.Connection, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
-    """All live memories with a vector, in batches of at most `batch`, inside one view of the database.
+def batches(connection: sqlite3.Connection, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
+    """All live memories with a vector, in batches of at most `batch`, in whatever view the connection has.
 
     Raises sqlite3.DatabaseError when a vector has another dimension or is missing: then the file is damaged. In
     `vectors_next` (see `reembedding`) vectors may be missing: those memories are left out.
     """
-    connection.execute("BEGIN")
-    try:
-        yield from batches(connection, dim, batch, table)
-    finally:
-        connection.execute("COMMIT")
-
-
-def batches(connection: sqlite3.Connection, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
-    """`scan`, inside whatever view the connection has."""
     last = 0
     made = "" if table == "vectors" else f" AND EXISTS (SELECT 1 FROM {table} v WHERE v.row = memories.row)"  # noqa: S608
     sql = f"SELECT {_MEMORY} FROM memories WHERE row > ? AND deleted = 0 AND collection = 0{made} ORDER BY row LIMIT ?"  # noqa: S608
     while found := connection.execute(sql, (last, batch)).fetchall():
         yield _rows(connection, found, dim, table)
         last = found[-1][0]
+
+
+def stamps(connection: sqlite3.Connection, after: bytes, limit: int) -> list[tuple[bytes, int]]:
+    """(id, seq of the change that wrote it) of the live memories with ids after `after`, in order of id."""
+    sql = "SELECT id, seq FROM memories WHERE id > ? AND deleted = 0 AND collection = 0 ORDER BY id LIMIT ?"
+    return connection.execute(sql, (after, limit)).fetchall()
 
 
 def some(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int) -> Iterator[Rows]:
@@ -90,7 +198,7 @@ def some(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int) -> Iter
 
 
 def _rows(connection: sqlite3.Connection, found: Sequence[Any], dim: int, table: VectorTable) -> Rows:
-    numbers, ids, tenants, namespaces, types, norms, times, expiries, features = zip(*found, strict=True)
+    numbers, ids, tenants, namespaces, types, norms, times, expiries, features, pinned = zip(*found, strict=True)
     return Rows(
         numbers[-1],
         list(ids),
@@ -102,6 +210,7 @@ def _rows(connection: sqlite3.Connection, found: Sequence[Any], dim: int, table:
         [math.inf if expiry is None else expiry for expiry in expiries],
         list(features),
         _vectors(connection, numbers, dim, table),
+        pinned if any(pinned) else (),
     )
 
 
@@ -123,7 +232,7 @@ def _vectors(
     return np.frombuffer(joined, np.float32).reshape(len(rows), dim)
 
 
-def coordinate_rows(connection: sqlite3.Connection) -> list[tuple[bytes, str, str, str, str]]:
+def coordinate_rows(connection: sqlite3.Connection) -> list[CoordinateRow]:
     """Id, tenant, namespace, type and coordinate of every live row of the old service's coordinate collections."""
     return connection.execute(
         "SELECT id, tenant, namespace, memory_type, coordinate FROM memories WHERE deleted = 0 AND collection = ?",

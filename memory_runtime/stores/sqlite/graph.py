@@ -4,45 +4,36 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from memory_runtime.model.coordinates import Coordinate, canonical_coordinate, coordinate_from_canonical
-from memory_runtime.model.errors import Unprocessable
+from memory_runtime.model.coordinates import Coordinate, canonical_coordinate
 from memory_runtime.model.records import Edge, Scope
-from memory_runtime.stores.contracts import Neighbor
+from memory_runtime.stores.contracts import EdgeKey, Neighbor
+from memory_runtime.stores.walking import NeighborWalk, PathWalk, Step
 
-MAX_VISITED = 100_000
 _MAX_VARIABLES = 400
+_STEP = "source, target, link_type, weight, metadata"
+
+
+def _steps(rows: Iterable[tuple[str, str, str, float, str]]) -> Iterator[Step]:
+    for source, target, link_type, weight, metadata in rows:
+        yield Step(source, target, link_type, weight, json.loads(metadata))
 
 
 def _outgoing(
     connection: sqlite3.Connection, scope: Scope, sources: Sequence[str], link_type: str | None
-) -> list[tuple[str, str, str, float, str]]:
-    edges: list[tuple[str, str, str, float, str]] = []
+) -> Iterator[Step]:
     for start in range(0, len(sources), _MAX_VARIABLES):
         part = sources[start : start + _MAX_VARIABLES]
         sql = (
-            "SELECT source, target, link_type, weight, metadata FROM edges WHERE tenant = ? AND namespace = ?"  # noqa: S608 -- only marks
+            f"SELECT {_STEP} FROM edges WHERE tenant = ? AND namespace = ?"  # noqa: S608 -- only marks
             f" AND source IN ({','.join('?' * len(part))})"
         )
         values: list[object] = [scope.tenant, scope.namespace, *part]
         if link_type is not None:
             sql += " AND link_type = ?"
             values.append(link_type)
-        edges.extend(connection.execute(sql, values).fetchall())
-    # heavier edges first, and a fixed order among equals: a limit must not cut at random
-    edges.sort(key=lambda edge: (-edge[3], edge[1], edge[2], edge[0]))
-    return edges
-
-
-def _edge(found: tuple[str, str, str, float, str]) -> Edge:
-    return Edge(
-        coordinate_from_canonical(found[0]),
-        coordinate_from_canonical(found[1]),
-        found[2],
-        found[3],
-        json.loads(found[4]),
-    )
+        yield from _steps(connection.execute(sql, values))
 
 
 def neighbors(
@@ -52,21 +43,10 @@ def neighbors(
 
     Raises Unprocessable when the walk passes 100,000 coordinates.
     """
-    seen = {canonical_coordinate(start)}
-    frontier = list(seen)
-    steps: list[Neighbor] = []
-    for hop in range(1, hops + 1):
-        reached: list[str] = []
-        for found in _outgoing(connection, scope, frontier, link_type):
-            if found[1] not in seen:
-                seen.add(found[1])
-                reached.append(found[1])
-                steps.append(Neighbor(coordinate_from_canonical(found[1]), hop, _edge(found)))
-        _bound(seen)
-        frontier = reached
-        if not frontier or len(steps) >= limit:
-            break
-    return steps[:limit]
+    walk = NeighborWalk(start, hops, limit)
+    while walk.frontier:
+        walk.advance(_outgoing(connection, scope, walk.frontier, link_type))
+    return walk.answer()
 
 
 def shortest_path(
@@ -82,39 +62,59 @@ def shortest_path(
 
     Raises Unprocessable when the walk passes 100,000 coordinates.
     """
-    first, last = canonical_coordinate(start), canonical_coordinate(goal)
-    if first == last:
-        return []
-    came_by: dict[str, tuple[str, str, str, float, str]] = {}
-    seen = {first}
-    frontier = [first]
-    for _ in range(max_length):
-        reached: list[str] = []
-        for found in _outgoing(connection, scope, frontier, link_type):
-            if found[1] not in seen:
-                seen.add(found[1])
-                came_by[found[1]] = found
-                reached.append(found[1])
-        if last in seen:
-            return _unwind(came_by, first, last)
-        _bound(seen)
-        frontier = reached
-        if not frontier:
-            break
-    return None
+    walk = PathWalk(start, goal, max_length)
+    while walk.frontier:
+        walk.advance(_outgoing(connection, scope, walk.frontier, link_type))
+    return walk.answer()
 
 
-def _unwind(came_by: dict[str, tuple[str, str, str, float, str]], first: str, last: str) -> list[Edge]:
-    edges: list[Edge] = []
-    at = last
-    while at != first:
-        edges.append(_edge(came_by[at]))
-        at = came_by[at][0]
-    return edges[::-1]
+def page(connection: sqlite3.Connection, scope: Scope, after: EdgeKey | None, limit: int) -> list[Edge]:
+    """Up to `limit` edges of the scope after that key, in order of source, link type and target."""
+    key = ("", "", "") if after is None else (canonical_coordinate(after[0]), after[1], canonical_coordinate(after[2]))
+    rows = connection.execute(
+        f"SELECT {_STEP} FROM edges WHERE tenant = ? AND namespace = ? AND (source, link_type, target) > (?, ?, ?)"  # noqa: S608
+        " ORDER BY source, link_type, target LIMIT ?",
+        (scope.tenant, scope.namespace, *key, limit),
+    )
+    return [step.edge() for step in _steps(rows)]
 
 
-def _bound(seen: set[str]) -> None:
-    if len(seen) > MAX_VISITED:
-        raise Unprocessable(
-            f"the walk passed {MAX_VISITED} coordinates", field="link_type", remedy="name a link_type, or fewer hops"
+def touching(connection: sqlite3.Connection, scope: Scope, coordinates: Sequence[Coordinate]) -> list[Edge]:
+    """Every edge to or from these coordinates, each once."""
+    found: dict[tuple[str, str, str], Edge] = {}
+    for coordinate in coordinates:
+        for end in ("source", "target"):
+            rows = connection.execute(
+                f"SELECT {_STEP} FROM edges WHERE tenant = ? AND namespace = ? AND {end} = ?",  # noqa: S608
+                (scope.tenant, scope.namespace, canonical_coordinate(coordinate)),
+            )
+            found.update(((step.source, step.link_type, step.target), step.edge()) for step in _steps(rows))
+    return list(found.values())
+
+
+def standing(connection: sqlite3.Connection, scope: Scope, keys: Sequence[EdgeKey]) -> list[Edge]:
+    """Those of the edges that are there, as they are now."""
+    found = []
+    for source, link_type, target in keys:
+        rows = connection.execute(
+            f"SELECT {_STEP} FROM edges WHERE tenant = ? AND namespace = ? AND source = ? AND link_type = ?"  # noqa: S608
+            " AND target = ?",
+            (scope.tenant, scope.namespace, canonical_coordinate(source), link_type, canonical_coordinate(target)),
         )
+        found += [step.edge() for step in _steps(rows)]
+    return found
+
+
+def scopes(connection: sqlite3.Connection) -> list[Scope]:
+    """The scopes that have edges: a search of the key for each, not a pass over the edges."""
+    found: list[Scope] = []
+    after = ("", "")
+    while True:
+        row = connection.execute(
+            "SELECT tenant, namespace FROM edges WHERE (tenant, namespace) > (?, ?) ORDER BY tenant, namespace LIMIT 1",
+            after,
+        ).fetchone()
+        if row is None:
+            return found
+        found.append(Scope(*row))
+        after = tuple(row)

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from memory_runtime.stores.sqlite.writing import Transaction
-
-GENERATION: Final = "index_generation"
-"""The fact that rises whenever rows change without a new seq: a snapshot of the index from before is of no use."""
+from memory_runtime.stores.values import Facts
 
 _MINE: Final = "tenant = ? AND collection = 0 AND deleted = 0 AND importance_raw IS NOT NULL"
 _MAX_VARIABLES: Final = 500
@@ -39,6 +37,12 @@ def raw_of(connection: sqlite3.Connection, tenant: str, ids: Sequence[bytes]) ->
         sql = f"SELECT id, importance_raw FROM memories WHERE id IN ({','.join('?' * len(part))}) AND {_MINE}"  # noqa: S608
         found.update(connection.execute(sql, (*part, tenant)))
     return found
+
+
+def normaliser_state(connection: sqlite3.Connection, tenant: str) -> str | None:
+    """The tenant's normaliser as text."""
+    row = connection.execute("SELECT state FROM normalisers WHERE tenant = ?", (tenant,)).fetchone()
+    return str(row[0]) if row else None
 
 
 def rebuild(transaction: Transaction, tenant: str, mapped: Map, version: int) -> int:
@@ -97,5 +101,5 @@ def _raise_generation(connection: sqlite3.Connection) -> None:
     connection.execute(
         "INSERT INTO facts (key, value) VALUES (?, '1')"
         " ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-        (GENERATION,),
+        (Facts.GENERATION,),
     )

@@ -8,24 +8,37 @@ import logging
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.records import MemoryRecord
 from memory_runtime.stores.contracts import Change, Committed, NormaliserFactory, Observer, Rows, Unit
-from memory_runtime.stores.migrating import migrate
-from memory_runtime.stores.sqlite import following, opening, reading
+from memory_runtime.stores.migrating import HEAD, KNOWN, found_in, migrate
+from memory_runtime.stores.sessions import LedgerTransaction, LedgerView, Loaded
+from memory_runtime.stores.sqlite import opening
+from memory_runtime.stores.sqlite.transacting import SQLiteTransaction
+from memory_runtime.stores.sqlite.view import SQLiteView
 from memory_runtime.stores.sqlite.writer import Writer
-from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.stores.values import CountKey, VectorTable
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 READERS: Final = 4
 QUICK_CHECK_BYTES: Final = 256 * 2**20
+
+
+PART: Final = 128
+"""Units of one job: other writers wait for no more than these."""
+
+
+def _an_exception(one: BaseException) -> Exception:
+    if not isinstance(one, Exception):
+        raise one
+    return one
 
 
 class SQLiteLedger:
@@ -45,6 +58,8 @@ class SQLiteLedger:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._damaged = False
+        self._note = ""
+        self.on_generation: Callable[[int], None] | None = None
 
     def open(self) -> None:
         """Locks the directory, migrates, checks and starts the writer. Blocking: call it from a thread.
@@ -55,6 +70,7 @@ class SQLiteLedger:
         self._lock = opening.lock_directory(self.data_dir)
         try:
             migrate(self.path)
+            self._note = found_in(self.path).note(HEAD, KNOWN)
             self.path.chmod(0o600)
             self._check()
             self._writer = Writer(self.path, self._normalisers, self._observer)
@@ -107,23 +123,65 @@ class SQLiteLedger:
         """Open, and not seen to be damaged."""
         return self._writer is not None and not self._writer.damaged and not self._damaged
 
+    @property
+    def ailment(self) -> str:
+        """Why it is not healthy."""
+        return "" if self.healthy else "the ledger is damaged: restore it from a backup"
+
+    @property
+    def note(self) -> str:
+        """What the user should hear about and that is no ailment."""
+        return self._note
+
     async def commit(self, unit: Unit) -> Committed:
         """Makes the unit durable. Cancelled before its group began, it has no effect."""
         return await self.transact(lambda transaction: transaction.run(unit))
 
-    async def transact(self, run: Callable[[Transaction], T]) -> T:
+    async def commit_many(self, units: Sequence[Unit]) -> list[Committed | Exception]:
+        """Each unit's fate, in order; a job runs many of them: a job for each would take a third of the time."""
+        parts = [units[start : start + PART] for start in range(0, len(units), PART)]
+        found = await asyncio.gather(*map(self._commit_part, parts), return_exceptions=True)
+        fates: list[Committed | Exception] = []
+        for part, result in zip(parts, found, strict=True):
+            if isinstance(result, BaseException):
+                if not isinstance(result, Exception):
+                    raise result
+                fates += [result] * len(part)
+            else:
+                fates += result
+        return fates
+
+    async def _commit_part(self, units: Sequence[Unit]) -> list[Committed | Exception]:
+        try:
+            return await asyncio.wrap_future(self._submit(lambda transaction: list(transaction.run_many(units))))
+        except Unavailable:
+            raise
+        except Exception:
+            if len(units) == 1:
+                raise
+        # one of them cannot be written: alone, each has its own fate
+        waiting = [self._submit(lambda transaction, unit=unit: transaction.run(unit)) for unit in units]  # type: ignore[misc]
+        found = await asyncio.gather(*map(asyncio.wrap_future, waiting), return_exceptions=True)
+        return [one if isinstance(one, Committed) else _an_exception(one) for one in found]
+
+    async def transact(self, run: Callable[[LedgerTransaction], T]) -> T:
         """Runs `run` on the writer's thread inside the next group's transaction, and returns once that is durable."""
-        if self._writer is None:
-            raise Unavailable("the ledger is not open", remedy="retry when the runtime is ready", retry_after=1.0)
-        return await asyncio.wrap_future(self._writer.submit(run))
+        return await asyncio.wrap_future(self._submit(run))
 
-    def write_now(self, run: Callable[[Transaction], T]) -> T:
+    def write_now(self, run: Callable[[LedgerTransaction], T]) -> T:
         """`transact`, blocking, for a thread that is not the event loop's."""
+        return self._submit(run).result()
+
+    def _submit(self, run: Callable[[SQLiteTransaction], T], *, alone: bool = False) -> Future[T]:
         if self._writer is None:
             raise Unavailable("the ledger is not open", remedy="retry when the runtime is ready", retry_after=1.0)
-        return self._writer.submit(run).result()
+        return self._writer.submit(run, alone=alone)
 
-    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def exclusively(self, run: Callable[[LedgerView], T]) -> T:
+        """Runs `run` on the writer's thread, where alone changes are applied; it must write nothing."""
+        return await asyncio.wrap_future(self._submit(lambda transaction: run(transaction.view), alone=True))
+
+    async def read(self, query: Callable[[LedgerView], T]) -> T:
         """Runs a query on a reader's thread with its own connection; it sees everything committed before."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, query)
@@ -132,28 +190,30 @@ class SQLiteLedger:
                 raise
             raise Unavailable("the ledger is closed", remedy="retry when the runtime is up again") from None
 
-    def read_now(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    def read_now(self, query: Callable[[LedgerView], T]) -> T:
         """`read`, blocking, on the calling thread."""
         try:
-            return query(self._connection())
+            return query(self._view())
         except sqlite3.Error as error:
             self._damaged = self._damaged or opening.is_damage(error)
             answer = opening.in_words(error)
             log.warning("a query failed: %s", error)
             raise answer from error
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = opening.connect(self.path, writer=False)
-            self._connections.append(connection)
-        return connection
+    def _view(self) -> SQLiteView:
+        view: SQLiteView | None = getattr(self._local, "view", None)
+        if view is None:
+            view = self._local.view = SQLiteView(opening.connect(self.path, writer=False))
+            self._connections.append(view.connection)
+        return view
 
-    def scan(self, dim: int, batch: int = 20_000, table: following.VectorTable = "vectors") -> Iterator[Rows]:
-        """All live memories, in batches, for building an index; blocking. Raises Unavailable for a damaged file."""
+    @contextlib.contextmanager
+    def _moment(self) -> Iterator[SQLiteView]:
+        """A view of one moment on a connection of its own."""
         connection = opening.connect(self.path, writer=False)
         try:
-            yield from following.scan(connection, dim, batch, table)
+            connection.execute("BEGIN")
+            yield SQLiteView(connection)
         except sqlite3.Error as error:
             self._damaged = True
             answer: SomaError = opening.in_words(error)
@@ -163,14 +223,28 @@ class SQLiteLedger:
         finally:
             connection.close()
 
+    @contextlib.contextmanager
+    def load(self, dim: int) -> Iterator[Loaded]:
+        """All that an index is built from, at one moment; blocking."""
+        with self._moment() as view:
+            yield Loaded(view.scan(dim), view.coordinate_rows(), view.counts(), view.head())
+
+    def scan(self, dim: int, batch: int = 20_000, table: VectorTable = "vectors") -> Iterator[Rows]:
+        """All live memories, in batches, at one moment; blocking. Raises Unavailable for a damaged file."""
+        with self._moment() as view:
+            yield from view.scan(dim, batch, table)
+
+    def catch_up(self) -> None:
+        """Nothing to do: no other process writes here."""
+
     async def get(self, record_id: uuid.UUID) -> MemoryRecord | None:
         """The live memory of this id, with its vector."""
-        return await self.read(lambda connection: reading.get(connection, record_id))
+        return await self.read(lambda view: view.get(record_id))
 
     async def tail(self, seq: int, limit: int = 1000) -> list[Change]:
         """The changes after `seq`, in order. Raises TailTrimmed."""
-        return await self.read(lambda connection: following.tail(connection, seq, limit))
+        return await self.read(lambda view: view.tail(seq, limit))
 
-    async def counts(self) -> dict[tuple[str, str, str, int], int]:
+    async def counts(self) -> dict[CountKey, int]:
         """Live memories by tenant, namespace, memory type and collection."""
-        return await self.read(following.counts)
+        return await self.read(lambda view: view.counts())

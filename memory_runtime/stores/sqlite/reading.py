@@ -175,6 +175,16 @@ def newest_importance(connection: sqlite3.Connection, limit: int = 2000) -> list
     return [found[0] for found in connection.execute(sql, (limit,))]
 
 
+def expired(connection: sqlite3.Connection, now: float, limit: int) -> list[tuple[uuid.UUID, Scope, str]]:
+    """Id, scope and type of memories that had expired by `now`, neither pinned nor held."""
+    found = connection.execute(
+        "SELECT id, tenant, namespace, memory_type FROM memories WHERE deleted = 0 AND expires_at IS NOT NULL"
+        " AND expires_at <= ? AND pinned = 0 AND hold = 0 LIMIT ?",
+        (now, limit),
+    )
+    return [(uuid.UUID(bytes=one[0]), Scope(one[1], one[2]), one[3]) for one in found]
+
+
 def allowed_ids(
     connection: sqlite3.Connection, scope: Scope, filters: Mapping[str, Any], *, memory_type: str | None, now: float
 ) -> list[bytes]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+from memory_runtime.stores.sqlite import arriving
 from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.stores.values import Facts, Pending
 
-CURRENT: Final = "embedding_revision"
-TARGET: Final = "reembedding_to"
-REPLACED: Final = "reembedded_from"
-CLIENT: Final = "client"
+CURRENT: Final = Facts.EMBEDDING
+TARGET: Final = Facts.REEMBEDDING_TO
+REPLACED: Final = Facts.REEMBEDDED_FROM
 
 _TRIGGERS: Final = {
     "vectors_replaced": (
@@ -27,17 +28,6 @@ _TRIGGERS: Final = {
         "CREATE TRIGGER vectors_deleted AFTER DELETE ON vectors BEGIN DELETE FROM vectors_next WHERE row = OLD.row; END"
     ),
 }
-
-
-class Pending(NamedTuple):
-    """A memory whose next vector is to be made; `vector` is the one in use, as bytes."""
-
-    row: int
-    id: bytes
-    version: int
-    revision: str
-    payload: str
-    vector: bytes
 
 
 def begin(transaction: Transaction, target: str) -> None:
@@ -101,9 +91,11 @@ def swap(transaction: Transaction) -> bool:
     if target is None or connection.execute(f"SELECT EXISTS (SELECT 1 FROM {_MISSING})").fetchone()[0]:  # noqa: S608
         return False
     _drop_triggers(connection)
+    arriving.remove(connection)
     connection.execute("DROP TABLE IF EXISTS vectors_old")
     connection.execute("ALTER TABLE vectors RENAME TO vectors_old")
     connection.execute("ALTER TABLE vectors_next RENAME TO vectors")
+    arriving.install(connection)
     _remember(connection, CURRENT, target)
     _remember(connection, REPLACED, replaced or "")
     connection.execute("DELETE FROM facts WHERE key = ?", (TARGET,))

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from memory_runtime.model.coordinates import coordinate_from_canonical
 from memory_runtime.model.errors import NotFound
@@ -17,35 +17,7 @@ from memory_runtime.model.records import Edge, MemoryRecord, Scope
 from memory_runtime.stores.contracts import AuditEntry, Delete, Link, Put, Receipt, Unit
 from memory_runtime.stores.sqlite import reading
 from memory_runtime.stores.sqlite.writing import Transaction
-
-ROW_OVERHEAD = 256
-"""Bytes a memory costs beside payload, words and vector: its columns and its place in the indexes, about."""
-
-Measured = tuple[int, float, float, int, int, float, int, int]
-
-
-class Slice(NamedTuple):
-    """A run of live memories in order of row: per scope, what `retention.rows_of` takes; `last` is None at the end."""
-
-    by_scope: dict[Scope, list[Measured]]
-    last: int | None
-    rows: int
-
-
-class Kept(NamedTuple):
-    """A memory as an archive keeps it: the record with its vector, its links both ways, and its row in the ledger."""
-
-    record: MemoryRecord
-    links: list[Edge]
-    row: int = 0
-
-
-class Restored(NamedTuple):
-    """What a restore did: memories written, memories that were there already, links written again."""
-
-    restored: int
-    present: int
-    links: int
+from memory_runtime.stores.values import ROW_OVERHEAD, Kept, Measured, Restored, Slice
 
 
 def measure(connection: sqlite3.Connection, after: int, limit: int, dim: int, scope: Scope | None = None) -> Slice:
@@ -157,7 +129,7 @@ def restore(
         ).fetchone()
         if found is None:
             accessed = (record.access_time, record.access_count)
-            transaction.restore(put, record.importance_norm, record.normaliser_version, accessed)
+            transaction.put_back(put, record.importance_norm, record.normaliser_version, accessed)
             restored += 1
             # a link between two memories of the archive stands with both
             edges_of |= {(put.scope, one.source, one.link_type, one.target): (put.scope, one) for one in edges}

@@ -11,16 +11,18 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from memory_runtime.model.errors import SomaError, Unavailable
+from memory_runtime.model.failpoints import reach
 from memory_runtime.stores.contracts import NormaliserFactory, NormaliserState, Observer
+from memory_runtime.stores.sqlite import arriving
 from memory_runtime.stores.sqlite.opening import connect, in_words, is_damage, is_refusal
-from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.stores.sqlite.transacting import SQLiteTransaction
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -34,12 +36,19 @@ CHECKPOINT_REST_SECONDS = 0.25
 
 @dataclass(slots=True, eq=False)
 class _Job(Generic[T]):
-    run: Callable[[Transaction], T]
+    run: Callable[[SQLiteTransaction], T]
+    alone: bool = False
     future: Future[T] = field(default_factory=Future)
 
     def start(self) -> bool:
         """False when the caller went away before anything was written."""
         return self.future.running() or self.future.set_running_or_notify_cancel()
+
+
+def _for_writing(path: Path) -> sqlite3.Connection:
+    connection = connect(path, writer=True)
+    arriving.install(connection)
+    return connection
 
 
 class Writer:
@@ -50,7 +59,7 @@ class Writer:
         self._factory = factory
         self._observer = observer
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
-        self._connection = connect(path, writer=True)
+        self._connection = _for_writing(path)
         self._normalisers: dict[str, NormaliserState] = {}
         self._closed = False
         self._door = threading.Lock()
@@ -66,11 +75,13 @@ class Writer:
         self._thread.start()
         self._checkpointer.start()
 
-    def submit(self, run: Callable[[Transaction], T]) -> Future[T]:
-        """Queues work for the next group. Raises Unavailable when closed or when too much is waiting already."""
+    def submit(self, run: Callable[[SQLiteTransaction], T], *, alone: bool = False) -> Future[T]:
+        """Queues work for the next group; `alone` makes it a group of its own, which sees what has been applied.
+
+        Raises Unavailable when closed or when too much is waiting already."""
         if self._queue.qsize() >= MAX_WAITING:
             raise Unavailable("too many writes are waiting", remedy="send fewer at once, then retry", retry_after=1.0)
-        job = _Job(run)
+        job = _Job(run, alone)
         with self._door:
             # nothing may be queued behind the last item: nobody would ever answer it
             if self._closed:
@@ -110,34 +121,38 @@ class Writer:
                     break
                 job = self._queue.get()
             ended = job is None
-            if jobs:
-                self._run_group(jobs)
+            for part in _parts(jobs):
+                self._run_group(part)
                 self._keep_log_short()
 
     def _run_group(self, jobs: Sequence[_Job[Any]]) -> None:
-        transaction = Transaction(self._connection, self._factory, self._normalisers)
+        transaction = SQLiteTransaction(self._connection, self._factory, self._normalisers)
         results: list[tuple[_Job[Any], Any, BaseException | None]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 try:
                     results.append((job, job.run(transaction), None))
+                    reach("mid-group")
                 except SomaError as refusal:
                     results.append((job, None, refusal))
             transaction.seal()
+            reach("pre-commit")
             self._connection.execute("COMMIT")
         except Exception as error:
             self._abandon(jobs, error)
             return
         self.commits += 1
+        reach("post-commit")
         self._publish(transaction)
+        reach("pre-ack")
         for job, result, failure in results:
             if failure is None:
                 job.future.set_result(result)
             else:
                 job.future.set_exception(failure)
 
-    def _publish(self, transaction: Transaction) -> None:
+    def _publish(self, transaction: SQLiteTransaction) -> None:
         if not transaction.applied:
             return
         try:
@@ -169,7 +184,7 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error) and not is_refusal(error):
                 # after a failed write or flush, only a fresh connection knows what the file really holds
-                fresh = connect(self._path, writer=True)
+                fresh = _for_writing(self._path)
                 self._connection.close()
                 self._connection = fresh
         except sqlite3.Error as second:
@@ -205,3 +220,18 @@ class Writer:
             connection.execute(f"PRAGMA wal_checkpoint({kind})").close()
         except sqlite3.Error as error:
             log.warning("a checkpoint was put off: %s", error)
+
+
+def _parts(jobs: Sequence[_Job[Any]]) -> Iterator[list[_Job[Any]]]:
+    """The jobs in their order, cut where one must be alone."""
+    part: list[_Job[Any]] = []
+    for job in jobs:
+        if job.alone and part:
+            yield part
+            part = []
+        part.append(job)
+        if job.alone:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -1,0 +1,127 @@
+"""One group's transaction from BEGIN to a COMMIT whose outcome is known, whatever becomes of the connection."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from memory_runtime.model.errors import Unavailable
+from memory_runtime.model.failpoints import reach
+from memory_runtime.stores.contracts import NormaliserFactory, Unit
+from memory_runtime.stores.postgres import errors, loading
+from memory_runtime.stores.postgres.link import WriterLink
+from memory_runtime.stores.postgres.session import Session
+from memory_runtime.stores.postgres.tracking import Group
+from memory_runtime.stores.postgres.transacting import TURN, Memory, PostgresTransaction
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS: Final = 5.0
+"""How long a group is tried again while PostgreSQL is away and nothing of it can have been committed."""
+OUTCOME_SECONDS: Final = 30.0
+"""How long is asked whether a group is durable whose COMMIT was not answered."""
+FIRST_REST: Final = 0.05
+LONGEST_REST: Final = 1.0
+
+Work = Callable[[PostgresTransaction], None]
+
+
+class Committer:
+    """Belongs to the writer's thread."""
+
+    def __init__(self, link: WriterLink, factory: NormaliserFactory) -> None:
+        self._link = link
+        self._factory = factory
+        self.memory = Memory()
+        self._away = False
+
+    def commit(self, work: Work, units: Sequence[Unit] = ()) -> Group:
+        """Runs `work` in a transaction that has the turn and knows what `units` name; returns what is durable.
+
+        A lost connection is made anew, and the group run again, while nothing can have been committed. Raises what
+        `work` or the driver raises: then nothing is durable; or Unavailable saying that nobody knows.
+        """
+        until = time.monotonic() + (0.0 if self._away else AGAIN_SECONDS)
+        rest = FIRST_REST
+        while True:
+            try:
+                transaction = self._run(work, units)
+            except errors.Failures as error:
+                self._undo(error)
+                if not errors.is_lost(error) or time.monotonic() + rest > until:
+                    self._away = errors.is_lost(error)
+                    raise
+                time.sleep(rest)
+                rest = min(2 * rest, LONGEST_REST)
+                continue
+            except BaseException as error:
+                self._undo(error)
+                raise
+            self._away = False
+            reach("pre-commit")
+            if self._end(transaction):
+                self.memory.seq = transaction.work.seq
+                return Group(transaction.applied, transaction.work.head.generation, transaction.generation)
+
+    def rest(self) -> None:
+        """PostgreSQL was seen to be away: the next group does not wait for it."""
+        self._away = True
+
+    def _run(self, work: Work, units: Sequence[Unit]) -> PostgresTransaction:
+        self.memory.group += 1
+        session = self._link.begin("", TURN)
+        known = loading.begin(session, units)
+        transaction = PostgresTransaction(session, known, self._factory, self.memory, time.time)
+        work(transaction)
+        transaction.seal()
+        return transaction
+
+    def _undo(self, error: BaseException) -> None:
+        """Nothing was committed; what this writer remembers may be of what never was."""
+        self.memory.forget()
+        if errors.is_lost(error) or errors.is_read_only(error):
+            # after a fail-over the old primary is read-only: the next connection looks for the new one
+            self._link.drop()
+        else:
+            self._link.rollback()
+
+    def _end(self, transaction: PostgresTransaction) -> bool:
+        """Commits; whether the group is durable. False only where the database has said that it is not."""
+        try:
+            transaction.session.do("COMMIT")
+        except errors.Failures as error:
+            self._link.drop()
+            self.memory.forget()
+            return not transaction.touched or self._is_durable(error)
+        return True
+
+    def _is_durable(self, error: BaseException) -> bool:
+        """Asks the database, once it is there again. Raises Unavailable where it stays away for too long."""
+        log.warning("the connection was lost during a commit; asking whether it is durable: %s", error)
+        until = time.monotonic() + OUTCOME_SECONDS
+        rest = FIRST_REST
+        while time.monotonic() < until:
+            try:
+                # waits for the turn: the old connection's commit, should it still be running, is over after that
+                session = self._link.begin("", TURN)
+                durable = self._last_group(session) == self.memory.group
+                session.do("ROLLBACK")
+            except errors.Failures:
+                self._link.drop()
+                time.sleep(rest)
+                rest = min(2 * rest, LONGEST_REST)
+                continue
+            log.warning("the commit is %s", "durable" if durable else "not durable")
+            return durable
+        self._away = True
+        raise Unavailable(
+            "PostgreSQL went away during the commit: whether the write is durable is not known",
+            remedy="retry with the same idempotency key, or read the memory when PostgreSQL is back",
+            retry_after=5.0,
+        ) from error
+
+    def _last_group(self, session: Session) -> int | None:
+        found = session.value("SELECT group_number FROM ledger_writers WHERE writer = $1", self.memory.writer)
+        return None if found is None else int(found)

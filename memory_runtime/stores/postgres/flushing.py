@@ -1,0 +1,360 @@
+"""Writes what has come of a group's work: COPY where it is much, and one statement for all the rest."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from memory_runtime.stores.contracts import Operation
+from memory_runtime.stores.postgres import filters, words
+from memory_runtime.stores.postgres.session import Bound, Session
+from memory_runtime.stores.postgres.states import Join, Outgoing, Place, State, Work
+
+COPY_FROM: Final = 48
+"""Rows from which COPY is quicker than arrays: it costs a round trip of its own."""
+
+_MEMORIES: Final = {
+    "row": "bigint",
+    "id": "uuid",
+    "collection": "smallint",
+    "tenant": "text",
+    "namespace": "text",
+    "memory_type": "text",
+    "coordinate": "text",
+    "importance_raw": "float8",
+    "importance_norm": "float8",
+    "normaliser_version": "bigint",
+    "event_time": "float8",
+    "ingest_time": "float8",
+    "access_time": "float8",
+    "access_count": "bigint",
+    "expires_at": "float8",
+    "pinned": "boolean",
+    "hold": "boolean",
+    "version": "bigint",
+    "seq": "bigint",
+    "deleted": "boolean",
+    "model_revision": "text",
+    "features": "text",
+    "coordinate_first": "float8",
+    "payload": "text",
+    "fields": "jsonb",
+    "text": "text",
+}
+_OUTBOX: Final = {
+    "seq": "bigint",
+    "operation": "text",
+    "id": "uuid",
+    "collection": "smallint",
+    "tenant": "text",
+    "namespace": "text",
+    "memory_type": "text",
+    "version": "bigint",
+    "at": "float8",
+    "previous_seq": "bigint",
+    "payload": "text",
+    "created": "boolean",
+    "coordinate": "text",
+    "event_time": "float8",
+    "importance": "float8",
+    "model_revision": "text",
+    "origin": "text",
+    "trace": "text",
+}
+_VECTORS: Final = {"row": "bigint", "vector": "bytea"}
+_TEXTS: Final = {"row": "bigint", "length": "integer", "folded": "text"}
+_REPLIES: Final = {
+    "digest": "uuid",
+    "tenant": "text",
+    "namespace": "text",
+    "operation": "text",
+    "key": "text",
+    "body_hash": "text",
+    "reply": "text",
+    "at": "float8",
+}
+_EDGES: Final = {
+    "key": "uuid",
+    "tenant": "text",
+    "namespace": "text",
+    "source": "text",
+    "link_type": "text",
+    "target": "text",
+    "weight": "float8",
+    "metadata": "text",
+    "at": "float8",
+    "seq": "bigint",
+}
+_AUDIT: Final = {
+    "number": "bigint",
+    "at": "float8",
+    "tenant": "text",
+    "actor": "text",
+    "action": "text",
+    "subject": "text",
+    "detail": "text",
+    "previous_hash": "text",
+    "hash": "text",
+}
+_FIXED: Final = frozenset({"row", "id", "collection", "tenant", "namespace", "memory_type", "coordinate"})
+_ERASE: Final = (
+    "WITH RECURSIVE chain AS (SELECT seq, previous_seq, operation FROM outbox WHERE seq = ANY($1::bigint[])"
+    " UNION ALL SELECT o.seq, o.previous_seq, o.operation FROM outbox o JOIN chain c ON o.seq = c.previous_seq"
+    " WHERE c.operation <> 'delete') UPDATE outbox SET payload = NULL WHERE payload IS NOT NULL"
+    " AND seq IN (SELECT seq FROM chain)"
+)
+Record = Sequence[Any]
+
+
+CHANNEL: Final = "soma_ledger"
+"""Every group says on this channel whose it is; followers look at once, and would have looked a little later anyway."""
+
+
+class Batch:
+    """Collects parts of one statement; what is large goes ahead by COPY."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.bound = Bound()
+        self.parts: list[str] = []
+
+    def insert(self, table: str, columns: dict[str, str], records: Sequence[Record], conflict: str = "") -> None:
+        """Rows of a table; `conflict` is what happens to those that are there."""
+        if not records:
+            return
+        if not conflict and len(records) >= COPY_FROM:
+            self.session.copy(table, list(columns), records)
+            return
+        names = ", ".join(columns)
+        self.add(f"INSERT INTO {table} ({names}) SELECT * FROM {self.arrays(columns, records)} {conflict}")  # noqa: S608
+
+    def arrays(self, columns: dict[str, str], records: Sequence[Record]) -> str:
+        """The records as a table of the statement."""
+        values = zip(*records, strict=True)
+        types = zip(columns.values(), values, strict=True)
+        return f"unnest({', '.join(f'{self.bound(list(column))}::{kind}[]' for kind, column in types)})"
+
+    def add(self, statement: str) -> None:
+        """A statement on a table that no other part touches."""
+        self.parts.append(statement)
+
+    def finish(self, statement: str) -> None:
+        """Runs all parts, and this statement."""
+        named = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(self.parts))
+        self.session.do(f"WITH {named} {statement}" if named else statement, *self.bound.values)
+
+
+class Group(NamedTuple):
+    """Whose group this is, its number there, and when."""
+
+    writer: uuid.UUID
+    number: int
+    at: float
+
+
+def flush(session: Session, work: Work, group: Group, normalisers: Sequence[tuple[str, int, str]]) -> None:
+    """Writes all of the work, and forgets that it was to be written. Raises what the driver raises.
+
+    `normalisers` are those that moved: tenant, version, state. The followers' notice goes out with the commit.
+    """
+    changed = [state for identity in work.changed if (state := work.states[identity]) is not None]
+    _erase(session, work)
+    _drop_edges(session, work)
+    batch = Batch(session)
+    _memories(batch, changed)
+    _vectors(batch, changed, reembedding=work.head.reembedding)
+    documents, tokens = _texts(batch, changed)
+    batch.insert("outbox", _OUTBOX, [_outgoing(one) for one in work.outbox])
+    batch.insert("idempotency", _REPLIES, [(one.digest, *one.values) for one in work.new_replies])
+    batch.insert("audit", _AUDIT, work.audit)
+    batch.insert(
+        "origin_versions",
+        {"origin": "text", "id": "uuid", "version": "bigint"},
+        [(*told, version) for told, version in work.new_told.items()],
+        "ON CONFLICT (origin, id) DO UPDATE SET version = excluded.version",
+    )
+    batch.insert(
+        "ledger_writers",
+        {"writer": "uuid", "group_number": "bigint", "at": "float8"},
+        [group],
+        "ON CONFLICT (writer) DO UPDATE SET group_number = excluded.group_number, at = excluded.at",
+    )
+    batch.insert(
+        "normalisers",
+        {"tenant": "text", "version": "bigint", "state": "text"},
+        normalisers,
+        "ON CONFLICT (tenant) DO UPDATE SET version = excluded.version, state = excluded.state",
+    )
+    bound = batch.bound
+    writer = bound(group.writer)
+    batch.finish(
+        f"UPDATE ledger_head SET seq = {bound(work.seq)}, rows = {bound(work.rows)}, writer = {writer},"  # noqa: S608
+        f" documents = documents + {bound(documents)}, tokens = tokens + {bound(tokens)}"
+        f" RETURNING pg_notify('{CHANNEL}', {writer}::uuid::text)"
+    )
+    _settle(work, changed)
+
+
+def _settle(work: Work, changed: Sequence[State]) -> None:
+    for state in changed:
+        state.stored, state.vector, state.drops_vector = True, None, False
+        state.payload = state.text = ""
+    work.changed.clear()
+    work.new_told.clear()
+    for written in (work.outbox, work.edges, work.new_replies, work.audit):
+        written.clear()
+
+
+def _erase(session: Session, work: Work) -> None:
+    """What was deleted must not be readable from the stream either: neither here nor in what was written before."""
+    earlier: dict[uuid.UUID, list[int]] = {}
+    chains: list[int] = []
+    for number, one in enumerate(work.outbox):
+        mine = earlier.setdefault(one.id, [])
+        if one.operation is not Operation.DELETE:
+            mine.append(number)
+            continue
+        first = work.outbox[mine[0]] if mine else one
+        if first.previous_seq is not None:
+            chains.append(first.previous_seq)
+        for before in mine:
+            work.outbox[before].payload = None
+        mine.clear()
+    if chains:
+        session.do(_ERASE, chains)
+
+
+def _drop_edges(session: Session, work: Work) -> None:
+    """Edges in the order in which they went and came: what was joined after a drop stays."""
+    dropped: dict[Place, None] = {}
+    joined: dict[uuid.UUID, tuple[Any, ...]] = {}
+    for one in work.edges:
+        if isinstance(one, Join):
+            joined[one.key] = one.values
+            continue
+        dropped[one.place] = None
+        tenant, namespace, place = one.place
+        for key in [k for k, v in joined.items() if v[:2] == (tenant, namespace) and place in (v[2], v[4])]:
+            del joined[key]
+    if dropped:
+        columns = [list(column) for column in zip(*dropped, strict=True)]
+        for end in ("source", "target"):
+            session.do(
+                "DELETE FROM edges e USING unnest($1::text[], $2::text[], $3::text[]) x(tenant, namespace, place)"  # noqa: S608
+                f" WHERE e.tenant = x.tenant AND e.namespace = x.namespace AND e.{end} = x.place",
+                *columns,
+            )
+    if joined:
+        batch = Batch(session)
+        update = ", ".join(f"{name} = excluded.{name}" for name in ("weight", "metadata", "at", "seq"))
+        names = ", ".join(_EDGES)
+        source = batch.arrays(_EDGES, [(key, *values) for key, values in joined.items()])
+        batch.finish(f"INSERT INTO edges ({names}) SELECT * FROM {source} ON CONFLICT (key) DO UPDATE SET {update}")  # noqa: S608
+
+
+def _memories(batch: Batch, changed: Sequence[State]) -> None:
+    batch.insert("memories", _MEMORIES, [_memory(one) for one in changed if not one.stored])
+    updates = [_memory(one) for one in changed if one.stored]
+    if updates:
+        columns = [name for name in _MEMORIES if name not in _FIXED and name != "coordinate_first"]
+        names = ", ".join(_MEMORIES)
+        batch.add(
+            f"UPDATE memories m SET {', '.join(f'{name} = x.{name}' for name in columns)}"  # noqa: S608
+            f" FROM {batch.arrays(_MEMORIES, updates)} x({names}) WHERE m.row = x.row"
+        )
+
+
+def _memory(state: State) -> Record:
+    return (
+        state.row,
+        state.id,
+        state.collection,
+        state.tenant,
+        state.namespace,
+        state.memory_type,
+        state.coordinate,
+        state.importance_raw,
+        state.importance_norm,
+        state.normaliser_version,
+        state.event_time,
+        state.ingest_time,
+        state.access_time,
+        state.access_count,
+        state.expires_at,
+        state.pinned,
+        state.hold,
+        state.version,
+        state.seq,
+        state.deleted,
+        state.model_revision,
+        state.features,
+        float(state.coordinate.partition(",")[0]),
+        state.payload,
+        filters.storable(state.payload),
+        state.text.replace("\0", "\ufffd"),
+    )
+
+
+def _vectors(batch: Batch, changed: Sequence[State], *, reembedding: bool) -> None:
+    fresh = [(one.row, one.vector) for one in changed if one.vector is not None and not one.stored]
+    batch.insert("vectors", _VECTORS, fresh)
+    again = [(one.row, one.vector) for one in changed if one.vector is not None and one.stored]
+    gone = [one.row for one in changed if one.stored and one.drops_vector and one.vector is None]
+    batch.insert("vectors", _VECTORS, again, "ON CONFLICT (row) DO UPDATE SET vector = excluded.vector")
+    if gone:
+        batch.add(f"DELETE FROM vectors WHERE row = ANY({batch.bound(gone)}::bigint[])")  # noqa: S608
+    if reembedding and (again or gone):
+        rows = batch.bound([row for row, _ in again] + gone)
+        batch.add(f"DELETE FROM vectors_next WHERE row = ANY({rows}::bigint[])")  # noqa: S608
+
+
+def _texts(batch: Batch, changed: Sequence[State]) -> tuple[int, int]:
+    """Writes the words; returns by how much the numbers of texts and of words grew."""
+    fresh: list[Record] = []
+    again: list[Record] = []
+    gone: list[int] = []
+    documents = tokens = 0
+    for one in changed:
+        if one.words is not None:
+            documents, tokens = documents - 1, tokens - one.words
+        if not one.text:
+            if one.words is not None:
+                gone.append(one.row)
+            one.words = None
+            continue
+        found = words.folded(one.text)
+        (fresh if one.words is None else again).append((one.row, found.length, found.words))
+        documents, tokens, one.words = documents + 1, tokens + found.length, found.length
+    batch.insert("memories_text", _TEXTS, fresh)
+    if again:
+        batch.add(
+            f"UPDATE memories_text t SET length = x.length, folded = x.folded"  # noqa: S608
+            f" FROM {batch.arrays(_TEXTS, again)} x(row, length, folded) WHERE t.row = x.row"
+        )
+    if gone:
+        batch.add(f"DELETE FROM memories_text WHERE row = ANY({batch.bound(gone)}::bigint[])")  # noqa: S608
+    return documents, tokens
+
+
+def _outgoing(one: Outgoing) -> Record:
+    return (
+        one.seq,
+        one.operation.value,
+        one.id,
+        one.collection,
+        one.tenant,
+        one.namespace,
+        one.memory_type,
+        one.version,
+        one.at,
+        one.previous_seq,
+        one.payload,
+        one.created,
+        one.coordinate,
+        one.event_time,
+        one.importance,
+        one.model_revision,
+        one.origin,
+        one.trace,
+    )

@@ -1,0 +1,334 @@
+"""What followers of the ledger read: the change stream, a scan for an index, counts, and the proof of wholeness."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from memory_runtime.model.coordinates import coordinate_from_canonical
+from memory_runtime.model.errors import Conflict, Unavailable
+from memory_runtime.model.records import Edge, Scope
+from memory_runtime.stores.contracts import (
+    Applied,
+    Change,
+    Collection,
+    Delete,
+    IdempotencyKey,
+    Link,
+    Operation,
+    Put,
+    Receipt,
+    Rows,
+    TailTrimmed,
+)
+from memory_runtime.stores.postgres.session import Session
+from memory_runtime.stores.values import CoordinateRow, CountKey, Facts, VectorTable
+
+_CHANGE: Final = (
+    "seq, operation, id, tenant, namespace, memory_type, version, at, payload, collection, created, coordinate,"
+    " event_time, importance, model_revision, origin, trace"
+)
+_REPLIES_ROOT: Final = uuid.uuid5(uuid.NAMESPACE_OID, "soma idempotency")
+
+
+class Head(NamedTuple):
+    """The ledger's one row: the newest change, the newest row, and what has happened besides changes."""
+
+    seq: int
+    rows: int
+    generation: int
+    writer: uuid.UUID | None
+    documents: int
+    tokens: int
+    reembedding: bool
+
+
+HEAD_COLUMNS: Final = ", ".join(f"h.{name}" for name in Head._fields)
+HEAD_LENGTH: Final = len(Head._fields)
+HEAD: Final = f"SELECT {HEAD_COLUMNS} FROM ledger_head h"  # noqa: S608
+
+
+def whole_head(session: Session) -> Head:
+    """The head as this session sees it."""
+    return Head(*session.row(HEAD))
+
+
+def head(session: Session) -> int:
+    """The sequence of the newest change."""
+    return int(session.value("SELECT seq FROM ledger_head"))
+
+
+def tail(session: Session, seq: int, limit: int) -> list[Change]:
+    """The changes after `seq`. Raises TailTrimmed where some of them are gone, and for a `seq` that never was."""
+    newest = head(session)
+    if seq > newest:
+        # the asker followed another ledger, or this one before it was restored
+        raise TailTrimmed
+    sql = f"SELECT {_CHANGE} FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2"  # noqa: S608
+    found = session.rows(sql, seq, limit)
+    # sequences have no gaps: what does not follow on was trimmed
+    if seq < newest and (not found or found[0][0] != seq + 1):
+        raise TailTrimmed
+    return [_change(one) for one in found]
+
+
+def _change(found: Sequence[Any]) -> Change:
+    return Change(
+        seq=found[0],
+        operation=Operation(found[1]),
+        id=uuid.UUID(bytes=found[2].bytes),
+        scope=Scope(found[3], found[4]),
+        memory_type=found[5],
+        version=found[6],
+        at=found[7],
+        payload=found[8],
+        collection=Collection(found[9]),
+        created=found[10],
+        coordinate=found[11],
+        event_time=found[12],
+        importance=found[13],
+        model_revision=found[14],
+        origin=found[15],
+        trace=found[16],
+    )
+
+
+def changes(session: Session, seq: int, limit: int, dim: int) -> list[Applied]:
+    """The changes after `seq` as the index needs them. Raises TailTrimmed."""
+    found = tail(session, seq, limit)
+    puts = list(dict.fromkeys(one.id for one in found if one.operation is Operation.PUT))
+    now = _as_they_are(session, puts, dim) if puts else {}
+    return [_applied(one, now.get(one.id)) for one in found]
+
+
+def _applied(change: Change, now: tuple[Put, float] | None) -> Applied:
+    write: Put | Delete | Link
+    norm = 1.0
+    if change.operation is Operation.DELETE:
+        write = Delete(change.id, change.scope, change.memory_type, change.at, collection=change.collection)
+    elif change.operation is Operation.LINK:
+        body = json.loads(change.payload or "{}")
+        source, target = coordinate_from_canonical(body["from"]), coordinate_from_canonical(body["to"])
+        write = Link(change.scope, Edge(source, target, body["link_type"], body["weight"], body["metadata"]), change.at)
+    elif now is not None:
+        write, norm = now
+    else:
+        write = Put(
+            id=change.id,
+            scope=change.scope,
+            memory_type=change.memory_type,
+            coordinate=change.coordinate,
+            payload="",
+            search_text="",
+            event_time=change.event_time or 0.0,
+            ingest_time=change.at,
+            collection=change.collection,
+        )
+    receipt = Receipt(change.id, change.version, change.seq, created=change.created, changed=True)
+    return Applied(write, receipt, norm)
+
+
+def _as_they_are(session: Session, ids: Sequence[uuid.UUID], dim: int) -> dict[uuid.UUID, tuple[Put, float]]:
+    sql = (
+        "SELECT m.id, m.tenant, m.namespace, m.memory_type, m.coordinate, m.event_time, m.ingest_time, m.expires_at,"
+        " m.features, m.collection, m.importance_norm, v.vector FROM memories m LEFT JOIN vectors v USING (row)"
+        " WHERE m.id = ANY($1::uuid[]) AND NOT m.deleted"
+    )
+    found: dict[uuid.UUID, tuple[Put, float]] = {}
+    for one in session.rows(sql, ids):
+        if one[11] is not None and len(one[11]) != 4 * dim:
+            raise damaged(f"a vector has {len(one[11])} bytes, not the {4 * dim} of dimension {dim}")
+        identity = uuid.UUID(bytes=one[0].bytes)
+        put = Put(
+            id=identity,
+            scope=Scope(one[1], one[2]),
+            memory_type=one[3],
+            coordinate=one[4],
+            payload="",
+            search_text="",
+            event_time=one[5],
+            ingest_time=one[6],
+            expires_at=one[7],
+            features=json.loads(one[8]) if one[8] else {},
+            collection=Collection(one[9]),
+            vector=None if one[11] is None else np.frombuffer(one[11], np.float32),
+        )
+        found[identity] = (put, one[10])
+    return found
+
+
+def damaged(what: str) -> Unavailable:
+    """The refusal of a ledger that is not whole."""
+    return Unavailable(f"the ledger is damaged: {what}", remedy="restore it from a backup")
+
+
+def digest(key: IdempotencyKey) -> uuid.UUID:
+    """What the row of an idempotency key is found by."""
+    parts = (key.scope.tenant, key.scope.namespace, key.operation, key.key)
+    return uuid.uuid5(_REPLIES_ROOT, "\x1f".join(parts))
+
+
+def find_reply(session: Session, key: IdempotencyKey) -> tuple[Receipt, ...] | None:
+    """The reply that this key was given before. Raises Conflict when it stood for another body."""
+    found = session.row("SELECT body_hash, reply FROM idempotency WHERE digest = $1", digest(key))
+    return None if found is None else reply_of(found[0], found[1], key)
+
+
+def reply_of(body_hash: str, reply: str, key: IdempotencyKey) -> tuple[Receipt, ...]:
+    """The receipts that a row of the table holds. Raises Conflict when it stood for another body."""
+    if body_hash != key.body_hash:
+        raise Conflict(
+            "the idempotency key was used before with another body",
+            field="idempotency_key",
+            remedy="send the first body again, or a new key",
+        )
+    return tuple(
+        Receipt(uuid.UUID(hex=one[0]), one[1], one[2], created=one[3], changed=one[4]) for one in json.loads(reply)
+    )
+
+
+def facts(session: Session) -> dict[str, str]:
+    """What the ledger remembers about itself."""
+    found = {one[0]: one[1] for one in session.rows("SELECT key, value FROM facts")}
+    generation = session.value("SELECT generation FROM ledger_head")
+    return found | ({Facts.GENERATION: str(generation)} if generation else {})
+
+
+def lineage(session: Session) -> str:
+    """Which history the sequences belong to, the same for every replica: another after a restore or a fail-over, when
+    a sequence may come to stand for another change. The server, its timeline, the database, and the table's file.
+    """
+    told = session.value(
+        "SELECT concat_ws('.', (SELECT system_identifier FROM pg_control_system()),"
+        " (SELECT timeline_id FROM pg_control_checkpoint()),"
+        " (SELECT oid FROM pg_database WHERE datname = current_database()), pg_relation_filenode('ledger_head'))"
+    )
+    return str(told)
+
+
+def sinks(session: Session) -> dict[str, int]:
+    """How far each sink has come."""
+    return {one[0]: one[1] for one in session.rows("SELECT name, seq FROM sinks")}
+
+
+def counts(session: Session) -> dict[CountKey, int]:
+    """Live memories by tenant, namespace, memory type and collection; one pass, done once at the start."""
+    sql = (
+        "SELECT tenant, namespace, memory_type, collection, count(*) FROM memories WHERE NOT deleted"
+        " GROUP BY tenant, namespace, memory_type, collection"
+    )
+    return {(found[0], found[1], found[2], found[3]): found[4] for found in session.rows(sql)}
+
+
+def coordinate_rows(session: Session) -> list[CoordinateRow]:
+    """Id, tenant, namespace, type and coordinate of every live row of the old service's coordinate collections."""
+    found = session.rows(
+        "SELECT uuid_send(id), tenant, namespace, memory_type, coordinate FROM memories"
+        " WHERE NOT deleted AND collection = $1",
+        int(Collection.COORDINATES),
+    )
+    return [(one[0], one[1], one[2], one[3], one[4]) for one in found]
+
+
+_MEMORY: Final = (
+    "m.row, uuid_send(m.id), m.tenant, m.namespace, m.memory_type, m.importance_norm, m.event_time, m.expires_at,"
+    " m.features, v.vector"
+)
+
+
+def batches(session: Session, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
+    """All live memories with a vector, in batches of at most `batch`, in order of row.
+
+    Raises Unavailable when a vector has another dimension or is missing: then the ledger is damaged. In
+    `vectors_next` vectors may be missing: those memories are left out.
+    """
+    last = 0
+    join = "LEFT JOIN vectors" if table == "vectors" else "JOIN vectors_next"
+    sql = (
+        f"SELECT {_MEMORY} FROM memories m {join} v USING (row)"  # noqa: S608
+        " WHERE m.row > $1 AND NOT m.deleted AND m.collection = 0 ORDER BY m.row LIMIT $2"
+    )
+    while found := session.rows(sql, last, batch):
+        yield _rows(found, dim)
+        last = found[-1][0]
+
+
+def stamps(session: Session, after: bytes, limit: int) -> list[tuple[bytes, int]]:
+    """(id, seq of the change that wrote it) of the live memories with ids after `after`, in order of id."""
+    sql = "SELECT id, seq FROM memories WHERE id > $1 AND NOT deleted AND collection = 0 ORDER BY id LIMIT $2"
+    return [(one[0].bytes, one[1]) for one in session.rows(sql, uuid.UUID(bytes=after), limit)]
+
+
+def some(session: Session, ids: Sequence[uuid.UUID], dim: int) -> Iterator[Rows]:
+    """The live memories among these ids, as `batches` gives them."""
+    sql = (
+        f"SELECT {_MEMORY} FROM memories m LEFT JOIN vectors v USING (row)"  # noqa: S608
+        " WHERE m.id = ANY($1::uuid[]) AND NOT m.deleted AND m.collection = 0 ORDER BY m.row"
+    )
+    for start in range(0, len(ids), 5000):
+        found = session.rows(sql, ids[start : start + 5000])
+        if found:
+            yield _rows(found, dim)
+
+
+def _rows(found: Sequence[Any], dim: int) -> Rows:
+    numbers, ids, tenants, namespaces, types, norms, times, expiries, features, vectors = zip(*found, strict=True)
+    if any(one is None for one in vectors):
+        raise damaged("a memory has no vector")
+    joined = b"".join(vectors)
+    if len(joined) != len(found) * dim * 4:
+        raise damaged(f"{len(found)} memories have {len(joined)} bytes of vectors of dimension {dim}")
+    return Rows(
+        numbers[-1],
+        list(ids),
+        list(tenants),
+        list(namespaces),
+        list(types),
+        list(norms),
+        list(times),
+        [math.inf if expiry is None else expiry for expiry in expiries],
+        list(features),
+        np.frombuffer(joined, np.float32).reshape(len(found), dim),
+    )
+
+
+def half_visible(session: Session) -> dict[str, int]:
+    """What a crash must never leave: counts of records without vector, words or outbox row, and of orphans of each."""
+    queries = {
+        "record_without_vector": (
+            "SELECT count(*) FROM memories m LEFT JOIN vectors v USING (row)"
+            " WHERE NOT m.deleted AND m.collection = 0 AND v.row IS NULL"
+        ),
+        "vector_without_record": (
+            "SELECT count(*) FROM vectors v LEFT JOIN memories m USING (row) WHERE m.row IS NULL OR m.deleted"
+        ),
+        "record_without_outbox": (
+            "SELECT count(*) FROM memories m LEFT JOIN outbox o ON o.seq = m.seq AND o.id = m.id WHERE o.seq IS NULL"
+            " AND m.seq >= (SELECT coalesce(min(seq), 0) FROM outbox)"
+        ),
+        "outbox_without_record": (
+            "SELECT count(*) FROM outbox o LEFT JOIN memories m ON m.id = o.id"
+            " WHERE o.operation != 'link' AND (m.row IS NULL OR m.version < o.version)"
+        ),
+        "words_without_record": (
+            "SELECT count(*) FROM memories_text t LEFT JOIN memories m USING (row) WHERE m.row IS NULL OR m.text = ''"
+        ),
+        "record_without_words": (
+            "SELECT count(*) FROM memories m LEFT JOIN memories_text t USING (row)"
+            " WHERE NOT m.deleted AND m.text != '' AND t.row IS NULL"
+        ),
+        "outbox_gaps": (
+            "SELECT coalesce(max(seq) - min(seq) + 1 - count(*), 0)"
+            " + abs(coalesce(max(seq), (SELECT seq FROM ledger_head)) - (SELECT seq FROM ledger_head)) FROM outbox"
+        ),
+        "words_miscounted": (
+            "SELECT abs(h.documents - t.documents) + abs(h.tokens - t.tokens) FROM ledger_head h,"
+            " (SELECT count(*) AS documents, coalesce(sum(length), 0) AS tokens FROM memories_text) t"
+        ),
+    }
+    return {name: int(session.value(sql)) for name, sql in queries.items()}

@@ -1,0 +1,64 @@
+"""One connection, asked from a thread: every call blocks until the event loop of the connection has answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import asyncpg
+
+T = TypeVar("T")
+Runner = Callable[[Coroutine[Any, Any, T]], T]
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on a loop and thread of its own and waits: also from a thread that runs a loop itself."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+class Session:
+    """A connection and the way to its event loop; for one thread at a time."""
+
+    def __init__(self, connection: Any, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self.connection: asyncpg.Connection[asyncpg.Record] = connection
+        self._run = run
+
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """All rows that the query gives."""
+        return self._run(self.connection.fetch(sql, *values))  # type: ignore[no-any-return]
+
+    def row(self, sql: str, *values: Any) -> Any:
+        """The first row, or None."""
+        return self._run(self.connection.fetchrow(sql, *values))
+
+    def value(self, sql: str, *values: Any) -> Any:
+        """The first row's first column, or None."""
+        return self._run(self.connection.fetchval(sql, *values))
+
+    def do(self, sql: str, *values: Any) -> int:
+        """Runs a statement; the number of rows that it touched."""
+        status = str(self._run(self.connection.execute(sql, *values)))
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    def do_many(self, sql: str, values: Iterable[Sequence[Any]]) -> None:
+        """Runs a statement for each of the values, in one round trip."""
+        self._run(self.connection.executemany(sql, values))
+
+    def copy(self, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]) -> None:
+        """Puts records into a table by COPY, in binary."""
+        self._run(self.connection.copy_records_to_table(table, records=records, columns=list(columns)))
+
+
+class Bound:
+    """Gathers the values of one statement: `bound(value)` is its placeholder."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values: list[Any] = list(values)
+
+    def __call__(self, value: Any) -> str:
+        self.values.append(value)
+        return f"${len(self.values)}"
