@@ -1,0 +1,129 @@
+"""The role that empties the dead-letter topic by itself, as far as that can be: refused events are tried again.
+
+Only what may pass later is tried (`poison.RETRYABLE`), once it is `dlq_retry_seconds` old, and `dlq_max_attempts`
+times in all; what is left waits for a person. Its group is the consumers' with `-dlq` behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from memory_runtime.engine.ingesting import Outcome
+from memory_runtime.events.backoff import in_words, pause_after
+from memory_runtime.events.codec import decode
+from memory_runtime.events.connecting import client_options, reach, require_topics
+from memory_runtime.events.consumer import Applies
+from memory_runtime.events.dead_letters import Letter, Morgue, read_letter
+from memory_runtime.events.dlq import Position, State, is_marker, mark
+from memory_runtime.events.kafka_sink import producer_of
+from memory_runtime.events.poison import Poison, poison_of
+from memory_runtime.model.errors import DeadlineExceeded, SomaError, Unavailable
+from memory_runtime.settings import SMFSettings
+from memory_runtime.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_POLL_MS: Final = 500
+_ROOM: Final = 10 << 20
+
+
+class DlqConsumer:
+    """Runs until told to stop. One letter at a time: what is here is rare, and may be what breaks a batch."""
+
+    def __init__(self, settings: SMFSettings, ingestor: Applies, metrics: Metrics) -> None:
+        self._settings = settings
+        self._ingestor = ingestor
+        self._metrics = metrics
+        self._morgue = Morgue(settings.kafka_dlq_topic, metrics)
+        self._stop = asyncio.Event()
+        for outcome in ("applied", "retried", "parked"):
+            metrics.dlq_letters.labels(outcome)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consumes until `stop`. Raises SettingsError where brokers or topic are not as the settings say."""
+        self._stop = stop
+        failures = 0
+        while not stop.is_set():
+            try:
+                await self._session()
+                failures = 0
+            except (KafkaError, Unavailable, DeadlineExceeded, OSError) as error:
+                failures += 1
+                log.warning("dead letters are not looked at: %s", in_words(error))
+                await self._rest(pause_after(failures))
+
+    async def _session(self) -> None:
+        settings = self._settings
+        await reach(settings)
+        await require_topics(settings, {"kafka_dlq_topic": settings.kafka_dlq_topic})
+        async with contextlib.AsyncExitStack() as stack:
+            producer = producer_of(settings, most_bytes=settings.kafka_max_message_bytes + _ROOM)
+            await producer.start()
+            stack.push_async_callback(producer.stop)
+            consumer = AIOKafkaConsumer(
+                settings.kafka_dlq_topic,
+                **client_options(settings),
+                group_id=f"{settings.kafka_consumer_group}-dlq",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_partition_fetch_bytes=_ROOM,
+                # a letter may be waited for until it is old enough
+                max_poll_interval_ms=round((settings.dlq_retry_seconds + 300) * 1000),
+            )
+            await consumer.start()
+            stack.push_async_callback(consumer.stop)
+            while not self._stop.is_set():
+                polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=1)
+                for record in (one for records in polled.values() for one in records):
+                    if not is_marker(record) and not await self._try(producer, record):
+                        return
+                    with contextlib.suppress(CommitFailedError, IllegalStateError):
+                        await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+
+    async def _try(self, producer: AIOKafkaProducer, record: Any) -> bool:
+        """Deals with one letter; False where the process must stop first."""
+        letter = read_letter(record)
+        if not letter.retryable or letter.omitted or letter.source != "consumer":
+            return True
+        if letter.attempts >= self._settings.dlq_max_attempts:
+            self._metrics.dlq_letters.labels("parked").inc()
+            log.warning("a dead letter waits for a person: %s", letter.error, extra={"attempts": letter.attempts})
+            return True
+        await self._rest(letter.failed_at + self._settings.dlq_retry_seconds - time.time())
+        if self._stop.is_set():
+            return False
+        position = Position(record.partition, record.offset)
+        refusal = await self._apply(letter)
+        if refusal is None:
+            await mark(producer, self._morgue.topic, position, State.APPLIED)
+            self._metrics.dlq_letters.labels("applied").inc()
+            return True
+        again = dataclasses.replace(
+            letter, reason=refusal.reason, error=str(refusal), attempts=letter.attempts + 1, failed_at=time.time()
+        )
+        await self._morgue.lay(producer, [again])
+        await mark(producer, self._morgue.topic, position, State.RETRIED)
+        self._metrics.dlq_letters.labels("retried").inc()
+        return True
+
+    async def _apply(self, letter: Letter) -> Poison | None:
+        """None once the event is durable; else why not. Raises Unavailable."""
+        try:
+            event = decode(letter.value, letter.original_headers(), self._settings.default_tenant)
+        except Poison as poison:
+            return poison
+        fate: Outcome | SomaError = (await self._ingestor.apply([event]))[0]
+        return poison_of(fate) if isinstance(fate, SomaError) else None
+
+    async def _rest(self, seconds: float) -> None:
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), seconds)
