@@ -4,8 +4,9 @@
 embedding, stores and telemetry.
 """
 
-from memory_runtime.engine.build import build_engine
+from memory_runtime.engine.build import Intake, build_engine, build_intake
 from memory_runtime.engine.engine import MemoryEngine
+from memory_runtime.engine.importing import ExportedMemory, Imported
 from memory_runtime.engine.types import (
     UNSET,
     CoordinateHit,
@@ -23,7 +24,10 @@ from memory_runtime.engine.types import (
 __all__ = [
     "UNSET",
     "CoordinateHit",
+    "ExportedMemory",
     "Hit",
+    "Imported",
+    "Intake",
     "MemoryEngine",
     "Neighbor",
     "GraphPath",
@@ -34,4 +38,5 @@ __all__ = [
     "Suppressed",
     "Unset",
     "build_engine",
+    "build_intake",
 ]

@@ -24,7 +24,7 @@ from memory_runtime.model.coordinates import make_coordinate
 from memory_runtime.model.errors import Conflict, NotFound, Unavailable
 from memory_runtime.model.records import Edge, MemoryRecord, Scope
 from memory_runtime.stores.sqlite.opening import sync_directory
-from memory_runtime.stores.sqlite.retaining import Kept
+from memory_runtime.stores.values import Kept
 
 SCHEMA: Final = 1
 NAME: Final = re.compile(r"^archive-[0-9a-f]{32}\.jsonl\.gz$")

@@ -11,15 +11,20 @@ from typing import Any, Final
 
 from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine import graphing, reporting
+from memory_runtime.engine.cache import RecordCache
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.gate import Gate
 from memory_runtime.engine.gates import Gates
+from memory_runtime.engine.gathering import Gathering
+from memory_runtime.engine.graphs import Graphs
 from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
 from memory_runtime.engine.importance_rebuild import ImportanceRebuild
+from memory_runtime.engine.importing import ExportedMemory, Imported, Importer, check_exported
 from memory_runtime.engine.recalling import Query, Recaller
 from memory_runtime.engine.reembed import Reembedder
 from memory_runtime.engine.retention import Retention
 from memory_runtime.engine.sampling import Sampling
+from memory_runtime.engine.snapshots import Snapshots
 from memory_runtime.engine.starting import open_and_load
 from memory_runtime.engine.types import (
     CoordinateHit,
@@ -31,12 +36,16 @@ from memory_runtime.engine.types import (
     Stats,
 )
 from memory_runtime.engine.validation import Checked, body_hash, check_item, check_recall
+from memory_runtime.engine.vectors.backing import VectorBacking
+from memory_runtime.engine.vectors.keeping import VectorKeeper
 from memory_runtime.engine.writing import Storekeeper
 from memory_runtime.model.coordinates import Coordinate, make_coordinate
 from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
-from memory_runtime.model.records import DeleteReceipt, MemoryRecord, Scope, StoreItem, StoreReceipt, Vector
+from memory_runtime.model.records import DeleteReceipt, Edge, MemoryRecord, Scope, StoreItem, StoreReceipt, Vector
 from memory_runtime.settings import SMFSettings
-from memory_runtime.stores.sqlite import SQLiteLedger, fts, reading
+from memory_runtime.stores.contracts import EdgeKey
+from memory_runtime.stores.resilience.deadline import remaining
+from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.telemetry.heartbeat import Heartbeat
 from memory_runtime.telemetry.metrics import Metrics
 
@@ -50,13 +59,18 @@ class MemoryEngine:
     def __init__(
         self,
         settings: SMFSettings,
-        ledger: SQLiteLedger,
+        ledger: Ledger,
         follower: Follower,
         provider: SwitchingProvider,
         metrics: Metrics,
+        graphs: Graphs,
+        cache: RecordCache,
         clock: Callable[[], float] = time.time,
+        vector_store: VectorBacking | None = None,
     ) -> None:
         self.settings = settings
+        self.cache = cache
+        self.graphs = graphs
         self.ledger = ledger
         self.follower = follower
         self.provider = provider
@@ -68,13 +82,17 @@ class MemoryEngine:
         self._started = False
         self._closing = False
         self._access = AccessLog()
-        self._housekeeper = Housekeeper(ledger, follower, self._access, metrics, clock)
         self._gate = Gate()
         self.reembedder = Reembedder(ledger, follower, provider, self._gate, clock)
+        self._housekeeper = Housekeeper(ledger, follower, self._access, metrics, clock, self.reembedder)
+        self.snapshots = Snapshots(ledger, follower, settings)
         self._recaller = Recaller(follower, settings)
-        self._storekeeper = Storekeeper(ledger, provider, settings, clock)
+        self._gathering = Gathering(ledger, self._answer, clock)
+        self._storekeeper = Storekeeper(ledger, provider, settings, clock, cache.commit)
+        self._importer = Importer(ledger, provider, self._storekeeper, settings, clock)
         self.retention = Retention(ledger, provider, settings, metrics, clock)
-        self.sampling = Sampling(follower, settings, metrics)
+        self.sampling = Sampling(follower, settings, metrics, ledger)
+        self.vectors = VectorKeeper(ledger, follower, settings, metrics, clock, vector_store)
         self.importance = ImportanceRebuild(ledger, follower, settings, self.sampling, clock)
         self.gates = Gates(ledger, follower, settings, metrics, self.sampling, self.retention, clock)
 
@@ -86,18 +104,28 @@ class MemoryEngine:
         self.heartbeat.start()
         self._opening = asyncio.ensure_future(
             asyncio.to_thread(
-                open_and_load, self.ledger, self.follower, self.provider, self.settings, lambda: self._closing
+                open_and_load,
+                self.ledger,
+                self.follower,
+                self.provider,
+                self.settings,
+                self.snapshots,
+                lambda: self._closing,
             )
         )
         # shielded: a cancelled start must not leave the thread alone with the ledger; `close` waits for it
         self.notes = await asyncio.shield(self._opening)
         reporting.follow(self)
         await self.gates.resume()
+        await self.vectors.start()
         await self._housekeeper.measure()
+        await self.graphs.start()
+        await self.cache.start()
         self._housekeeper.start()
         self.retention.start()
         self.sampling.start()
         self.reembedder.start()
+        self.snapshots.start()
         self._started = True
 
     async def close(self) -> None:
@@ -107,6 +135,7 @@ class MemoryEngine:
         self._closing = True
         if self._opening is not None:
             await asyncio.wait({self._opening})
+        await self.vectors.stop()
         if self._started:
             await self.reembedder.stop()
             await self.retention.stop()
@@ -114,6 +143,9 @@ class MemoryEngine:
             self.gates.stop()
             await self.importance.stop()
             await self._housekeeper.stop()
+            await self.graphs.stop()
+            await self.snapshots.stop()
+            await self.cache.stop()
         await self.heartbeat.stop()
         await asyncio.to_thread(self.ledger.close)
         self.provider.close()
@@ -122,13 +154,21 @@ class MemoryEngine:
         """Takes over settings that `reload_settings` made: only what may change at run time differs."""
         self.settings = settings
         self._recaller = Recaller(self.follower, settings)
-        self._storekeeper = Storekeeper(self.ledger, self.provider, settings, self.clock)
+        self._storekeeper = Storekeeper(self.ledger, self.provider, settings, self.clock, self.cache.commit)
+        self._importer = Importer(self.ledger, self.provider, self._storekeeper, settings, self.clock)
+        self.sampling.reload(settings)
+        self.graphs.enabled = settings.graph_mirror_enabled
+        self.cache.enabled = settings.cache_enabled
 
-    @contextlib.asynccontextmanager
-    async def _serving(self) -> AsyncIterator[None]:
+    def _serving(self) -> contextlib.AbstractAsyncContextManager[None]:
         if not self._started or self._closing:
             state = "stopping" if self._closing else "starting"
             raise Unavailable(f"the runtime is {state}", remedy="retry in a moment", retry_after=1.0)
+        # a surface that has set a deadline ends the call at it; a second timer would do nothing but cost time
+        return self._gate.shared() if remaining() is not None else self._bounded()
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self.settings.request_timeout_seconds), self._gate.shared():
                 yield
@@ -189,17 +229,28 @@ class MemoryEngine:
                 embedded = iter(await self.provider.embed(texts)) if texts else iter(())
                 now = self.clock()
                 deadline = time.monotonic() + self.settings.request_timeout_seconds
-                queries = [
+                queries: Sequence[Query] = [
                     Query(one, next(embedded) if vector is None else vector, now, deadline)
                     for one, vector in zip(requests, vectors, strict=True)
                 ]
-                results = await self.ledger.read(lambda connection: self._recaller.answer(connection, scope, queries))
+                index = self.follower.index
+                if all(map(self._recaller.is_plain, queries)):
+                    queries, results = await self._gathering.ask(scope, queries)
+                else:
+                    results = await self.ledger.read(lambda view: self._answer(view, scope, queries))
+                results = await self.vectors.route.complete(scope, queries, results, index)
         self._access.note((hit.record.id for result in results for hit in result.hits), now)
         self.sampling.note(scope, queries, results)
         return results
 
+    def _answer(self, view: LedgerView, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
+        order = self.follower.applied_seq
+        return self._recaller.answer(self.cache.view(view, scope, order), scope, queries)
+
     async def _reach(self, min_seq: int) -> None:
         waited = 0.0
+        if self.follower.applied_seq < min_seq:
+            self.ledger.catch_up()
         while self.follower.applied_seq < min_seq:
             if waited >= MIN_SEQ_WAIT_SECONDS:
                 raise Unavailable(
@@ -215,12 +266,10 @@ class MemoryEngine:
         """The newest live memory at the coordinate, of the type if one is named. Raises NotFound."""
         coordinate = make_coordinate(coordinate)
         async with self._serving():
-            found = await self.ledger.read(
-                lambda connection: reading.at_coordinate(connection, scope, coordinate, memory_type, self.clock())
-            )
-        if not found:
+            found = await self.cache.at_coordinate(scope, coordinate, memory_type, self.clock)
+        if found is None:
             raise NotFound("no memory at this coordinate", field="coord", remedy="check coordinate, type and namespace")
-        return found[0]
+        return found
 
     async def delete(self, scope: Scope, coordinate: Coordinate, memory_type: str | None = None) -> DeleteReceipt:
         """Deletes the memories at the coordinate, of every type unless one is named; invisible once acknowledged.
@@ -248,17 +297,13 @@ class MemoryEngine:
         if not 1 <= top_k <= self.settings.top_k_max:
             bound = self.settings.top_k_max
             raise InvalidArgument(f"top_k: must be from 1 to {bound}", field="top_k", remedy="ask for fewer")
-        match = fts.phrase(term) if exact else fts.any_word(term)
-        contains = term if exact and case_sensitive else None
         async with self._serving():
             return await self.ledger.read(
-                lambda connection: reading.by_words(
-                    connection,
+                lambda view: view.by_words(
                     scope,
                     term,
-                    match,
-                    contains=contains,
-                    exactly=term if exact else None,
+                    exact=exact,
+                    case_sensitive=case_sensitive,
                     limit=top_k,
                     memory_type=memory_type,
                     filters=filters,
@@ -274,9 +319,7 @@ class MemoryEngine:
             raise InvalidArgument(f"limit: must be from 1 to {MAX_RANGE}", field="limit", remedy="ask for fewer")
         async with self._serving():
             return await self.ledger.read(
-                lambda connection: reading.page(
-                    connection, scope, after=after, limit=limit, memory_type=memory_type, now=self.clock()
-                )
+                lambda view: view.page(scope, after=after, limit=limit, memory_type=memory_type, now=self.clock())
             )
 
     async def coordinates_in_range(
@@ -288,8 +331,8 @@ class MemoryEngine:
             raise InvalidArgument("max: is not as long as min", field="max", remedy="send both with the same length")
         async with self._serving():
             return await self.ledger.read(
-                lambda connection: reading.coordinates_between(
-                    connection, scope, low, high, memory_type=memory_type, limit=min(limit, MAX_RANGE), now=self.clock()
+                lambda view: view.coordinates_between(
+                    scope, low, high, memory_type=memory_type, limit=min(limit, MAX_RANGE), now=self.clock()
                 )
             )
 
@@ -306,21 +349,47 @@ class MemoryEngine:
         """Links two stored memories and returns the change's seq; again, it is an update. Raises NotFound."""
         edge = graphing.check_edge(source, target, link_type, weight, metadata)
         async with self._serving():
-            return await graphing.link(self.ledger, scope, edge, self.clock())
+            with self.metrics.linking(scope.tenant, link_type):
+                return await graphing.link(self.ledger, scope, edge, self.clock())
+
+    async def link_many(self, scope: Scope, edges: Sequence[Edge], *, skip_missing: bool = False) -> graphing.Linked:
+        """Links, all or none; with `skip_missing` those between memories that are not there are left out."""
+        checked = [
+            graphing.check_edge(one.source, one.target, one.link_type, one.weight, one.metadata, path=f"links[{at}].")
+            for at, one in enumerate(edges)
+        ]
+        async with self._serving():
+            return await graphing.link_many(self.ledger, scope, checked, self.clock(), skip_missing=skip_missing)
+
+    async def links(self, scope: Scope, *, after: EdgeKey | None = None, limit: int = 1000) -> list[Edge]:
+        """A page of the scope's links, in order, beginning after that one."""
+        async with self._serving():
+            return await graphing.page(self.ledger, scope, after, limit)
+
+    async def import_memories(self, scope: Scope, memories: Sequence[ExportedMemory], *, actor: str = "") -> Imported:
+        """Puts exported memories back as they were: times, importance, accesses, holds, expiry, to the last bit.
+
+        Where one lives already it is stored over it, as its next version. Raises what `store_bulk` does.
+        """
+        checked = [check_exported(scope, one, self.settings, path=f"items[{at}].") for at, one in enumerate(memories)]
+        async with self._serving():
+            self._refuse_beyond_cap(scope, len(checked))
+            with self.metrics.storing(scope.namespace, len(checked)):
+                return await self._importer.put_in(scope, checked, actor)
 
     async def neighbors(
         self, scope: Scope, coordinate: Coordinate, *, link_type: str | None = None, hops: int = 1, limit: int = 10
     ) -> list[Neighbor]:
         """The coordinates reached over outgoing edges within `hops`, nearest first, then by falling weight."""
         async with self._serving():
-            return await graphing.neighbors(self.ledger, scope, coordinate, link_type, hops, limit)
+            return await graphing.neighbors(self.graphs, scope, coordinate, link_type, hops, limit)
 
     async def shortest_path(
         self, scope: Scope, start: Coordinate, goal: Coordinate, *, link_type: str | None = None, max_length: int = 10
     ) -> GraphPath:
         """The path with the fewest edges, at most `max_length`; `found` says whether there is one."""
         async with self._serving():
-            return await graphing.shortest_path(self.ledger, scope, start, goal, link_type, max_length)
+            return await graphing.shortest_path(self.graphs, scope, start, goal, link_type, max_length)
 
     async def coordinate_store(
         self, scope: Scope, coordinate: Coordinate, payload: Mapping[str, Any], memory_type: str = "memories"
@@ -341,8 +410,8 @@ class MemoryEngine:
             raise InvalidArgument(f"top_k: must be from 1 to {bound}", field="top_k", remedy="ask for fewer")
         async with self._serving():
             return await self.ledger.read(
-                lambda connection: reporting.coordinate_hits(
-                    connection, self.follower.coordinates.search(scope, memory_type, coordinate, top_k)
+                lambda view: reporting.coordinate_hits(
+                    view, self.follower.coordinates.search(scope, memory_type, coordinate, top_k)
                 )
             )
 

@@ -9,20 +9,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory_runtime.engine.collections import CoordinateCollections
+from memory_runtime.engine.vectors.residency import Residency
 from memory_runtime.model.records import Scope
-from memory_runtime.scoring import ExactIndex, Partition, Profile, RowBatch, ScoringParams
+from memory_runtime.scoring import PINNED, ExactIndex, Partition, Profile, RowBatch, ScoringParams
 from memory_runtime.scoring.rows import Floats, as_ids
+from memory_runtime.scoring.search import View
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Applied, Collection, Delete, Link, Put, Rows
+from memory_runtime.stores.sessions import Loaded
+from memory_runtime.stores.values import CountKey, Facts
 
 log = logging.getLogger(__name__)
-
-CountKey = tuple[str, str, str, int]
 
 
 class Codes:
@@ -35,9 +39,17 @@ class Codes:
         """The name's code, a new one at first sight. Only the one follower thread calls this."""
         return self._codes.setdefault(name, len(self._codes))
 
+    def names(self) -> tuple[str, ...]:
+        """All names, in order of their codes."""
+        return tuple(self._codes)
+
     def known(self, name: str) -> int | None:
         """The name's code, or None: then no row has it."""
         return self._codes.get(name)
+
+    def name(self, code: int) -> str:
+        """The name of a code that was given."""
+        return next(name for name, known in self._codes.items() if known == code)
 
 
 def scoring_params(settings: SMFSettings, types: Codes) -> ScoringParams:
@@ -49,7 +61,40 @@ def scoring_params(settings: SMFSettings, types: Codes) -> ScoringParams:
         return Profile(settings.importance_exponent, settings.similarity_exponent, half_life, weights)
 
     by_type = {types.code(name): profile(half_life) for name, half_life in settings.half_life_by_type.items()}
-    return ScoringParams(default=profile(settings.half_life), by_type=by_type, feature_names=names)
+    return ScoringParams(
+        default=profile(settings.half_life),
+        by_type=by_type,
+        feature_names=names,
+        residual_penalty=settings.residual_penalty,
+    )
+
+
+class Names(NamedTuple):
+    """The names behind the codes that rows of an index carry, in order of their codes."""
+
+    tenants: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """An index as of one sequence, and what its codes mean: `view` stays as it is while the index goes on."""
+
+    index: ExactIndex
+    view: View
+    seq: int
+    names: Names
+
+
+def same_rows(built: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether rows read under the facts `built` are the ones that the facts `now` speak of.
+
+    The first text brings an embedding, the first memory a dimension: that changes no row. A generation does.
+    """
+    return built.get(Facts.GENERATION) == now.get(Facts.GENERATION) and all(
+        key not in built or built[key] == now.get(key) for key in Facts.OF_ROWS
+    )
 
 
 class Follower:
@@ -57,63 +102,130 @@ class Follower:
 
     def __init__(self, settings: SMFSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._tenants, self._namespaces = Codes(), Codes()
         self._types = Codes(sorted(settings.half_life_by_type))
         self.params = scoring_params(settings, self._types)
+        self.residency = Residency(settings, clock)
         self.index = self.fresh_index()
         self.coordinates = CoordinateCollections()
         self.counts: Counter[CountKey] = Counter()
         self.applied_seq = 0
-        self.in_step = True
+        self.facts: Mapping[str, str] | None = None
+        """The ledger's facts that the index's rows were read under; None while that is not certain."""
+        self._in_step = True
+        self.outdated = False
         self.loaded_rows = 0
         self.load_seconds = 0.0
         self._lock = threading.Lock()
 
+    @property
+    def in_step(self) -> bool:
+        """Whether the index follows the ledger; damage that a search finds in mapped files is out of step, too."""
+        return self._in_step and not self.index.damaged
+
+    @in_step.setter
+    def in_step(self, value: bool) -> None:
+        self._in_step = value
+
     def fresh_index(self) -> ExactIndex:
         """An empty index, as the settings want it."""
-        index = ExactIndex(self._settings.vector_dim, self.params, self._clock)
+        index = ExactIndex(self._settings.vector_dim, self.params, self.clock)
         index.set_hot_tier(self._settings.hot_tier_mb * 2**20)
         return index
 
-    def rebuild(
-        self,
-        rows: Iterable[Rows],
-        coordinates: Iterable[tuple[bytes, str, str, str, str]],
-        counts: Mapping[CountKey, int],
-        seq: int,
-    ) -> None:
-        """Puts a new index, filled from a scan that saw exactly what was done up to `seq`, in the place of the old one.
+    def rebuild(self, found: Loaded, facts: Mapping[str, str]) -> None:
+        """Puts a new index, filled from what was seen at one moment under these facts, in the place of the old one.
 
-        No change may be applied meanwhile: at the start there is none, later it runs on the ledger's writer thread.
+        No change may be applied meanwhile: at the start there is none, later it runs under `Ledger.exclusively`.
         """
         start = time.monotonic()
-        index, collections, loaded = self.fresh_index(), CoordinateCollections(), 0
-        for run in rows:
+        index, loaded = self.fresh_index(), 0
+        for run in found.rows:
             self.fill(index, run)
             loaded += len(run.ids)
         if loaded:
             index.compact()
-        for identity, tenant, namespace, memory_type, text in coordinates:
-            collections.put(identity, tenant, namespace, memory_type, text)
-        with self._lock:
-            self.index, self.coordinates = index, collections
-            self.counts = Counter(dict(counts))
-            self.applied_seq = seq
-            self.in_step = True
+            self.residency.settle_filling(index)
+        self._put_in_place(index, found)
+        self.facts = dict(facts)
         self.loaded_rows, self.load_seconds = loaded, time.monotonic() - start
         log.info("index built: %d rows in %.2f s", loaded, self.load_seconds)
 
+    def _put_in_place(self, index: ExactIndex, found: Loaded) -> None:
+        collections = CoordinateCollections()
+        for identity, tenant, namespace, memory_type, text in found.coordinates:
+            collections.put(identity, tenant, namespace, memory_type, text)
+        with self._lock:
+            self.index, self.coordinates = index, collections
+            self.counts = Counter(found.counts)
+            self.applied_seq = found.seq
+            self.in_step, self.outdated = True, False
+
+    def resume(self, index: ExactIndex, names: Names, pages: Iterable[Sequence[Applied]]) -> int:
+        """Puts an index from a snapshot in place and applies the changes after it; returns how many there were.
+
+        At the start only: nothing else may apply changes or read codes meanwhile. `settle` follows, or `forget`.
+        """
+        self._tenants, self._namespaces, self._types = (Codes(known) for known in names)
+        replayed = 0
+        self.index = index
+        for page in pages:
+            self._apply_rows(page)
+            replayed += len(page)
+        return replayed
+
+    def settle(self, found: Loaded, facts: Mapping[str, str]) -> None:
+        """After `resume`: counts, coordinates and sequence are those of `found`."""
+        self._put_in_place(self.index, found)
+        self.facts, self.loaded_rows = dict(facts), len(self.index)
+
+    def forget(self) -> None:
+        """Back to an empty index and no codes, for a rebuild."""
+        self._tenants, self._namespaces = Codes(), Codes()
+        self._types = Codes(sorted(self._settings.half_life_by_type))
+        self.index = self.fresh_index()
+
+    def checkpoint(self) -> Checkpoint:
+        """The index as of now, for a snapshot; short: nothing is copied but the newest rows."""
+        with self._lock:
+            names = Names(self._tenants.names(), self._namespaces.names(), self._types.names())
+            return Checkpoint(self.index, self.index.checkpoint(), self.applied_seq, names)
+
+    def outdate(self, generation: int) -> None:
+        """Rows changed without a new seq (another replica put other importances or vectors in force): housekeeping
+        builds the index anew. Until then the old order stands, whole, and readiness does not suffer.
+        """
+        log.info("the ledger's rows are of generation %d: the index will be built anew", generation)
+        self.outdated = True
+
     def fill(self, index: ExactIndex, run: Rows) -> None:
-        """Puts a run into another index than the one in use."""
+        """Puts a run into an index; it is kept near its budget, unless it is in use: `keep_within_budget`."""
         with self._lock:
             batch = self._batch(run)
+            if index is self.index:
+                self.residency.touch(batch.ids)
+                index.upsert(batch)
+                return
         index.upsert(batch)
+        self.residency.settle_filling(index)
 
-    def replace_index(self, index: ExactIndex) -> None:
-        """Searches go to this index from now on, and changes too."""
+    def batch(self, run: Rows) -> RowBatch:
+        """The run as the index takes it."""
         with self._lock:
-            self.index = index
+            return self._batch(run)
+
+    def keep_within_budget(self) -> int:
+        """Gives up rows beyond the index's byte budget; blocking, beside writes and searches."""
+        return self.residency.settle(self.index, self._lock, lambda: self.index)
+
+    def replace_index(self, index: ExactIndex, facts: Mapping[str, str] | None) -> None:
+        """Searches go to this index from now on, and changes too; its rows were read under these facts.
+
+        None: they are not all there yet.
+        """
+        with self._lock:
+            self.index, self.facts = index, None if facts is None else dict(facts)
 
     def _batch(self, run: Rows) -> RowBatch:
         features = [json.loads(text) if text else None for text in run.features] if self.params.feature_names else []
@@ -121,7 +233,7 @@ class Follower:
             ids=as_ids(run.ids),
             tenant=_coded(run.tenants, self._tenants),
             namespace=_coded(run.namespaces, self._namespaces),
-            memory_type=_coded(run.memory_types, self._types),
+            memory_type=_pinned(_coded(run.memory_types, self._types), run.pinned),
             importance=np.array(run.importance),
             event_time=np.array(run.event_time),
             expires_at=np.array(run.expires_at),
@@ -146,12 +258,17 @@ class Follower:
             self.applied_seq = changes[-1].receipt.seq
 
     def _apply(self, changes: Sequence[Applied]) -> None:
+        for change in changes:
+            self._count(change)
+        self._apply_rows(changes)
+
+    def _apply_rows(self, changes: Sequence[Applied]) -> None:
         newest: dict[bytes, Applied] = {}
         for change in changes:
-            if isinstance(change.write, Link):
-                continue
-            newest[change.receipt.id.bytes] = change
-            self._count(change)
+            if not isinstance(change.write, Link):
+                newest[change.receipt.id.bytes] = change
+        if newest:
+            self.residency.touch(as_ids(list(newest)))
         puts = [one for one in newest.values() if isinstance(one.write, Put)]
         self._upsert(
             [one for one in puts if isinstance(one.write, Put) and one.write.collection is Collection.MEMORIES]
@@ -175,6 +292,8 @@ class Follower:
             self.counts[(write.scope.tenant, write.scope.namespace, write.memory_type, int(write.collection))] -= 1
 
     def _upsert(self, changes: Sequence[Applied]) -> None:
+        # read from the stream after its memory was deleted, a put has no vector any more: the delete follows
+        changes = [one for one in changes if isinstance(one.write, Put) and one.write.vector is not None]
         puts = [change.write for change in changes if isinstance(change.write, Put)]
         vectors = [put.vector for put in puts if put.vector is not None]
         if not puts:
@@ -185,7 +304,9 @@ class Follower:
                 ids=as_ids([put.id for put in puts]),
                 tenant=_coded([put.scope.tenant for put in puts], self._tenants),
                 namespace=_coded([put.scope.namespace for put in puts], self._namespaces),
-                memory_type=_coded([put.memory_type for put in puts], self._types),
+                memory_type=_pinned(
+                    _coded([put.memory_type for put in puts], self._types), [put.pinned for put in puts]
+                ),
                 importance=np.array([change.importance_norm for change in changes]),
                 event_time=np.array([put.event_time for put in puts]),
                 expires_at=np.array([math.inf if put.expires_at is None else put.expires_at for put in puts]),
@@ -199,9 +320,14 @@ class Follower:
         tenant, namespace = self._tenants.known(scope.tenant), self._namespaces.known(scope.namespace)
         return None if tenant is None or namespace is None else Partition(tenant, namespace)
 
-    def type_code(self, memory_type: str) -> int | None:
-        """The type's code; None where no memory has it."""
-        return self._types.known(memory_type)
+    def type_codes(self, memory_type: str) -> list[int]:
+        """The codes of the type's memories, without and with a pin; none where no memory has the type."""
+        code = self._types.known(memory_type)
+        return [] if code is None else [code, code | PINNED]
+
+    def type_name(self, code: int) -> str:
+        """The type of a code, with or without a pin."""
+        return self._types.name(code & ~PINNED)
 
     def count(self, scope: Scope) -> int:
         """Live memories of the scope."""
@@ -211,6 +337,10 @@ class Follower:
             for (tenant, namespace, _, kind), n in counts.items()
             if (tenant, namespace, kind) == (scope.tenant, scope.namespace, 0)
         )
+
+
+def _pinned(codes: NDArray[np.int32], pinned: Sequence[bool]) -> NDArray[np.int32]:
+    return codes | np.where(pinned, np.int32(PINNED), np.int32(0)) if any(pinned) else codes
 
 
 def _coded(names: Sequence[str], codes: Codes) -> NDArray[np.int32]:

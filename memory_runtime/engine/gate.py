@@ -10,6 +10,21 @@ from typing import Final
 FIRST_PATIENCE_SECONDS: Final = 0.5
 
 
+class _Inside(contextlib.AbstractAsyncContextManager[None]):
+    """One stay. A class, because a generator would take longer than all else that a request does here."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def __aenter__(self) -> None:
+        await self._gate.enter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.leave()
+
+
 class Gate:
     """Many `shared` at once, or one `alone`.
 
@@ -26,19 +41,22 @@ class Gate:
         self._inside = 0
         self._turn = asyncio.Lock()
 
-    @contextlib.asynccontextmanager
-    async def shared(self) -> AsyncIterator[None]:
+    def shared(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Runs beside others, and never beside `alone`."""
+        return _Inside(self)
+
+    async def enter(self) -> None:
+        """Waits while somebody is alone. `leave` must follow."""
         while not self._open.is_set():
             await self._open.wait()
         self._inside += 1
         self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+
+    def leave(self) -> None:
+        """After `enter`."""
+        self._inside -= 1
+        if not self._inside:
+            self._empty.set()
 
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from memory_runtime.engine.following import Follower
@@ -19,14 +19,14 @@ from memory_runtime.engine.measuring import REPLAYED, measure, try_out
 from memory_runtime.engine.refilling import refill
 from memory_runtime.engine.retention import Retention
 from memory_runtime.engine.sampling import Sampling
+from memory_runtime.model.actor import current_actor
 from memory_runtime.model.duration import parse_half_life
 from memory_runtime.model.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unprocessable
 from memory_runtime.scoring import ScoringParams
-from memory_runtime.scoring.gates import Change, Effect, Finding, Gate, advise, changed
+from memory_runtime.scoring.gates import Change, Effect, Finding, Gate, advise, changed, penalty_effect
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import AuditEntry, Unit
-from memory_runtime.stores.sqlite import SQLiteLedger, following
-from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.stores.sessions import Ledger, LedgerTransaction
 from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,10 @@ SETTABLE: Final = {
     Gate.G2: "importance_exponent",
     Gate.G3: "similarity_exponent",
     Gate.G4: "vector_storage",
+    Gate.G5: "residual_penalty",
     Gate.G6: "half_life",
 }
-"""The setting that each gate changes; G5 waits for a back end that is not exact."""
+"""The setting that each gate changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Gates:
 
     def __init__(
         self,
-        ledger: SQLiteLedger,
+        ledger: Ledger,
         follower: Follower,
         settings: SMFSettings,
         metrics: Metrics,
@@ -88,7 +89,7 @@ class Gates:
 
     async def resume(self) -> None:
         """At the start: puts the changes back in force that are still wanted, and notes the others."""
-        facts = await self._ledger.read(following.facts)
+        facts = await self._ledger.read(lambda view: view.facts())
         notes = []
         for name, kept in json.loads(facts.get(FACT, "{}")).items():
             gate, applied = Gate(name), Applied(**kept)
@@ -197,6 +198,9 @@ class Gates:
         return finding.change
 
     async def _effect(self, change: Change) -> Effect:
+        if "residual_penalty" in change:
+            answers = self._sampling.approximate()
+            return penalty_effect(answers, change["residual_penalty"] / self._follower.params.residual_penalty)
         gone: Collection[bytes] = await self._retention.leaving() if "retention_enabled" in change else ()
         return await asyncio.to_thread(
             try_out,
@@ -213,9 +217,12 @@ class Gates:
         params = changed(self._configured, change)
         if params == self._follower.params:
             return
-        storage_differs = params.vector_storage != self._follower.params.vector_storage
-        self._follower.params = params
-        if storage_differs:
+        before, self._follower.params = self._follower.params, params
+        if replace(before, residual_penalty=params.residual_penalty) == params:
+            return  # the index has no part in it
+        # what is known of rows that were given up was made by the old rules: only the ledger has them all
+        given_up = bool(self._follower.residency.bounds(self._follower.index))
+        if given_up or params.vector_storage != before.vector_storage:
             await refill(self._ledger, self._follower, self._settings, self._clock)
         else:
             await asyncio.to_thread(self._follower.index.set_params, params)
@@ -223,8 +230,8 @@ class Gates:
     async def _keep(self, applied: dict[Gate, Applied], entry: AuditEntry) -> None:
         text = json.dumps({gate.value: asdict(one) for gate, one in applied.items()}, sort_keys=True)
 
-        def run(transaction: Transaction) -> None:
-            transaction.connection.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (FACT, text))
+        def run(transaction: LedgerTransaction) -> None:
+            transaction.remember(FACT, text)
             transaction.run(Unit(audit=[entry]))
 
         await self._ledger.transact(run)
@@ -234,7 +241,9 @@ class Gates:
 
     def _entry(self, actor: str, action: str, gate: Gate, detail: dict[str, Any]) -> AuditEntry:
         plain = json.loads(json.dumps(detail))  # tuples are lists in JSON
-        return AuditEntry(self._settings.default_tenant, actor, action, gate.value, self._clock(), plain)
+        return AuditEntry(
+            self._settings.default_tenant, actor or current_actor(), action, gate.value, self._clock(), plain
+        )
 
 
 def _gate(name: str) -> Gate:

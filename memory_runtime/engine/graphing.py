@@ -3,68 +3,100 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
+from memory_runtime.engine.graphs import Graphs
 from memory_runtime.engine.types import GraphPath, Neighbor
 from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.coordinates import Coordinate, make_coordinate
-from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.errors import InvalidArgument, NotFound
 from memory_runtime.model.records import Edge, Scope, check_name
-from memory_runtime.stores.contracts import Link, Unit
-from memory_runtime.stores.sqlite import SQLiteLedger, graph
+from memory_runtime.stores.contracts import EdgeKey, Link, Unit
+from memory_runtime.stores.sessions import Ledger
 
 MAX_HOPS: Final = 16
 MAX_LENGTH: Final = 64
 MAX_NEIGHBORS: Final = 10_000
 
 
+class Linked(NamedTuple):
+    """What became of many links: written, and skipped for want of a memory at one of their ends."""
+
+    linked: int
+    missing: int
+
+
 def check_edge(
-    source: Coordinate, target: Coordinate, link_type: str, weight: float, metadata: Mapping[str, Any] | None
+    source: Coordinate,
+    target: Coordinate,
+    link_type: str,
+    weight: float,
+    metadata: Mapping[str, Any] | None,
+    *,
+    path: str = "",
 ) -> Edge:
-    """The edge, if it is one. Raises InvalidArgument naming the field."""
-    check_name(link_type, field="link_type")
+    """The edge, if it is one. Raises InvalidArgument naming `path` + field."""
+    check_name(link_type, field=f"{path}link_type")
     if isinstance(weight, bool) or not math.isfinite(weight) or weight < 0:
-        raise InvalidArgument("weight: must be a finite number ≥ 0", field="weight", remedy="1.0 is the default")
-    canonical_json(dict(metadata or {}), field="metadata")
+        field = f"{path}weight"
+        raise InvalidArgument(f"{field}: must be a finite number ≥ 0", field=field, remedy="1.0 is the default")
+    canonical_json(dict(metadata or {}), field=f"{path}metadata")
     return Edge(
-        make_coordinate(source, field="from_coord"),
-        make_coordinate(target, field="to_coord"),
+        make_coordinate(source, field=f"{path}from_coord"),
+        make_coordinate(target, field=f"{path}to_coord"),
         link_type,
         float(weight),
         dict(metadata or {}),
     )
 
 
-async def link(ledger: SQLiteLedger, scope: Scope, edge: Edge, now: float) -> int:
+async def link(ledger: Ledger, scope: Scope, edge: Edge, now: float) -> int:
     """Commits the edge and returns the change's seq."""
     committed = await ledger.commit(Unit([Link(scope, edge, now)]))
     return committed.receipts[0].seq
 
 
+async def link_many(ledger: Ledger, scope: Scope, edges: Sequence[Edge], now: float, *, skip_missing: bool) -> Linked:
+    """Commits all of them or none; or each that can be, where those between memories that are not there are skipped."""
+    links = [Link(scope, edge, now) for edge in edges]
+    if not skip_missing:
+        if links:
+            await ledger.commit(Unit(links))
+        return Linked(len(links), 0)
+    fates = await ledger.commit_many([Unit([one]) for one in links])
+    missing = 0
+    for fate in fates:
+        if isinstance(fate, NotFound):
+            missing += 1
+        elif isinstance(fate, Exception):
+            raise fate
+    return Linked(len(links) - missing, missing)
+
+
+async def page(ledger: Ledger, scope: Scope, after: EdgeKey | None, limit: int) -> list[Edge]:
+    """The scope's links after that one, in order of source, type and target."""
+    _within("limit", limit, MAX_NEIGHBORS)
+    return await ledger.read(lambda view: view.edges(scope, after=after, limit=limit))
+
+
 async def neighbors(
-    ledger: SQLiteLedger, scope: Scope, coordinate: Coordinate, link_type: str | None, hops: int, limit: int
+    graphs: Graphs, scope: Scope, coordinate: Coordinate, link_type: str | None, hops: int, limit: int
 ) -> list[Neighbor]:
     """The coordinates within `hops` edges."""
     start = make_coordinate(coordinate)
     _within("k_hop", hops, MAX_HOPS)
     _within("limit", limit, MAX_NEIGHBORS)
-    return await ledger.read(
-        lambda connection: graph.neighbors(connection, scope, start, link_type=link_type, hops=hops, limit=limit)
-    )
+    return await graphs.neighbors(scope, start, link_type=link_type, hops=hops, limit=limit)
 
 
 async def shortest_path(
-    ledger: SQLiteLedger, scope: Scope, start: Coordinate, goal: Coordinate, link_type: str | None, max_length: int
+    graphs: Graphs, scope: Scope, start: Coordinate, goal: Coordinate, link_type: str | None, max_length: int
 ) -> GraphPath:
     """The path with the fewest edges."""
     first, last = make_coordinate(start, field="from_coord"), make_coordinate(goal, field="to_coord")
     _within("max_length", max_length, MAX_LENGTH)
-    edges = await ledger.read(
-        lambda connection: graph.shortest_path(
-            connection, scope, first, last, link_type=link_type, max_length=max_length
-        )
-    )
+    edges = await graphs.shortest_path(scope, first, last, link_type=link_type, max_length=max_length)
     if edges is None:
         return GraphPath((), (), found=False)
     return GraphPath((first, *(edge.target for edge in edges)), tuple(edges), found=True)

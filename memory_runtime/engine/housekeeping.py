@@ -7,16 +7,16 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from memory_runtime.engine.following import Follower
+from memory_runtime.engine.reembed import Reembedder
 from memory_runtime.model.errors import SomaError
-from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import Delete, Unit
-from memory_runtime.stores.sqlite import SQLiteLedger, following, reading
-from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.stores.sessions import Ledger, LedgerView, Loaded
 from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,15 @@ class Housekeeper:
 
     def __init__(
         self,
-        ledger: SQLiteLedger,
+        ledger: Ledger,
         follower: Follower,
         access: AccessLog,
         metrics: Metrics,
         clock: Callable[[], float],
+        reembedder: Reembedder,
     ) -> None:
         self._ledger = ledger
+        self._reembedder = reembedder
         self._follower = follower
         self._metrics = metrics
         self._access = access
@@ -102,21 +104,21 @@ class Housekeeper:
 
     async def mend(self) -> bool:
         """Builds the index anew where it could not follow the ledger; writes wait meanwhile. True if it had to."""
-        if self._follower.in_step:
+        if self._follower.in_step and not self._follower.outdated:
             return False
-        log.warning("the index is out of step with the ledger and is built anew")
-        await self._ledger.transact(self._rebuild)
+        if self._follower.outdated:
+            log.info("another replica changed stored importances or vectors: the index is built anew")
+            await self._reembedder.follow_switch(partial(self._ledger.exclusively, self._rebuild))
+        else:
+            log.warning("the index is out of step with the ledger and is built anew")
+            await self._ledger.exclusively(self._rebuild)
         return True
 
-    def _rebuild(self, _: Transaction) -> None:
-        """On the writer's thread, so that no change can pass between the scan and the swap."""
-        ledger, follower = self._ledger, self._follower
-        follower.rebuild(
-            ledger.scan(follower.index.dim),
-            ledger.read_now(following.coordinate_rows),
-            ledger.read_now(following.counts),
-            ledger.head_seq,
-        )
+    def _rebuild(self, view: LedgerView) -> None:
+        """Where no change is applied, so that none can pass between the scan and the swap."""
+        follower = self._follower
+        found = Loaded(view.scan(follower.index.dim), view.coordinate_rows(), view.counts(), view.head())
+        follower.rebuild(found, view.facts())
 
     async def measure(self) -> None:
         """Sets the gauges that cost a pass over the index: too dear for every scrape."""
@@ -129,7 +131,7 @@ class Housekeeper:
         metrics.index_bytes.set(stats.resident_bytes)
         metrics.index_segments.set(stats.segments)
         metrics.index_tombstones.set(stats.tombstones)
-        newest = await self._ledger.read(reading.newest_importance)
+        newest = await self._ledger.read(lambda view: view.newest_importance())
         for quantile in QUANTILES if newest else ():
             metrics.importance.labels(f"{quantile:g}").set(float(np.quantile(newest, quantile)))
 
@@ -137,25 +139,15 @@ class Housekeeper:
         """Adds the noted accesses to the records, in one commit. Returns how many memories they were of."""
         taken = self._access.take()
         if taken:
-            await self._ledger.transact(lambda transaction: _add_accesses(transaction, taken))
+            await self._ledger.transact(lambda transaction: transaction.add_accesses(taken))
         return len(taken)
 
     async def expire(self) -> int:
         """Deletes what had expired, but for pinned and held memories; returns how many."""
         now, deleted = self._clock(), 0
         while True:
-            found = await self._ledger.read(
-                lambda connection: connection.execute(
-                    "SELECT id, tenant, namespace, memory_type FROM memories"
-                    " WHERE deleted = 0 AND expires_at IS NOT NULL"
-                    " AND expires_at <= ? AND pinned = 0 AND hold = 0 LIMIT ?",
-                    (now, EXPIRE_BATCH),
-                ).fetchall()
-            )
-            writes = [
-                Delete(uuid.UUID(bytes=row[0]), Scope(row[1], row[2]), row[3], at=now, expired_before=now)
-                for row in found
-            ]
+            found = await self._ledger.read(lambda view: view.expired(now, EXPIRE_BATCH))
+            writes = [Delete(one, scope, kind, at=now, expired_before=now) for one, scope, kind in found]
             if writes:
                 await self._ledger.commit(Unit(writes))
                 deleted += len(writes)
@@ -165,20 +157,4 @@ class Housekeeper:
     async def trim(self) -> None:
         """Forgets idempotency rows after a week and changes that every sink has passed, beyond the last 100,000."""
         before = self._clock() - KEEP_IDEMPOTENCY_SECONDS
-        head = self._ledger.head_seq
-
-        def run(transaction: Transaction) -> None:
-            connection = transaction.connection
-            connection.execute("DELETE FROM idempotency WHERE at < ?", (before,))
-            behind = connection.execute("SELECT coalesce(min(seq), ?) FROM sinks", (head,)).fetchone()[0]
-            connection.execute("DELETE FROM outbox WHERE seq <= ?", (min(behind, head - KEEP_OUTBOX_ROWS),))
-
-        await self._ledger.transact(run)
-
-
-def _add_accesses(transaction: Transaction, taken: list[tuple[int, float, bytes]]) -> None:
-    transaction.connection.executemany(
-        "UPDATE memories SET access_count = access_count + ?, access_time = max(access_time, ?)"
-        " WHERE id = ? AND deleted = 0",
-        taken,
-    )
+        await self._ledger.transact(lambda transaction: transaction.trim(before, KEEP_OUTBOX_ROWS))

@@ -7,7 +7,6 @@ over the union of the best by vector, the best by word, and what stands next to 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,11 +19,11 @@ from memory_runtime.engine.types import Fusion, RecallRequest
 from memory_runtime.lexical import Evidence, Near, Relevance, closeness, fuse, question_words, time_windows
 from memory_runtime.lexical.fusion import NEAR_RELEVANCE, REACH
 from memory_runtime.model.records import Scope, Vector
-from memory_runtime.scoring import UNSET, Explanation, Partition, Profile, ScoredRow, formula
+from memory_runtime.scoring import PINNED, UNSET, Explanation, Partition, Profile, ScoredRow, formula
 from memory_runtime.scoring.ranking import Candidates, top_k
 from memory_runtime.scoring.rows import as_ids
-from memory_runtime.stores.sqlite import context
-from memory_runtime.stores.sqlite.context import Row, Visible
+from memory_runtime.stores.sessions import LedgerView
+from memory_runtime.stores.values import Row, Visible
 
 BY_VECTOR: Final = 200
 BY_WORDS: Final = 200
@@ -89,22 +88,22 @@ class HybridRecaller:
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
 
-    def answer(self, connection: sqlite3.Connection, question: Question) -> list[FusedHit]:
+    def answer(self, view: LedgerView, question: Question) -> list[FusedHit]:
         """The best `top_k`, best first."""
-        counts = {word: context.frequency(connection, word, limit=EMPTY_WORD) for word in question_words(question.text)}
+        counts = {word: view.frequency(word, limit=EMPTY_WORD) for word in question_words(question.text)}
         words = [word for word, count in counts.items() if 0 < count <= EMPTY_WORD]
         telling = [word for word in words if counts[word] <= COMMON_WORD]
         by_vector, floor = self._by_vector(question)
-        by_words = context.best_by_words(connection, question.visible, telling, limit=BY_WORDS)
-        rows = context.rows(connection, question.visible, list(dict.fromkeys([*by_vector, *by_words])))
+        by_words = view.best_by_words(question.visible, telling, limit=BY_WORDS)
+        rows = view.rows(question.visible, list(dict.fromkeys([*by_vector, *by_words])))
         seeds = _seeds(rows, by_vector, by_words, floor)
         pool = _Pool(rows)
-        near = _surroundings(connection, question.visible, pool, seeds)
+        near = _surroundings(view, question.visible, pool, seeds)
         if not pool.rows:
             return []
         evidence = Evidence(
-            similarity=_similarities(connection, question.vector, pool.rows, by_vector),
-            words=_word_table(connection, words, pool.rows),
+            similarity=_similarities(view, question.vector, pool.rows, by_vector),
+            words=_word_table(view, words, pool.rows),
             near=near,
             dates=closeness(np.array([row.event_time for row in pool.rows]), time_windows(question.text, question.at)),
             floor=floor,
@@ -148,12 +147,12 @@ class HybridRecaller:
 
     def _ranked(self, question: Question, rows: Sequence[Row], relevance: Floats) -> list[ScoredRow]:
         """The formula with `relevance` for max(0, q·v), over rows of any type, and its top k."""
-        by_type: dict[str, list[int]] = {}
+        by_type: dict[tuple[str, bool], list[int]] = {}
         for at, row in enumerate(rows):
-            by_type.setdefault(row.memory_type, []).append(at)
+            by_type.setdefault((row.memory_type, row.pinned), []).append(at)
         groups = []
-        for memory_type, places in by_type.items():
-            profile, half_life = self._profile(question, memory_type)
+        for (memory_type, pinned), places in by_type.items():
+            profile, half_life = self._profile(question, memory_type, pinned)
             members = [rows[at] for at in places]
             key_half_life = None if half_life is None else half_life * profile.similarity_exponent
             static = formula.static_log(
@@ -167,9 +166,10 @@ class HybridRecaller:
             groups.append(Candidates(ids, relevance[places], weight, key_half_life, profile.similarity_exponent))
         return top_k(groups, question.request.top_k, question.at)
 
-    def _profile(self, question: Question, memory_type: str) -> tuple[Profile, float | None]:
-        code = self._follower.type_code(memory_type)
-        profile = self._follower.params.profile(question.partition.tenant, -1 if code is None else code)
+    def _profile(self, question: Question, memory_type: str, pinned: bool) -> tuple[Profile, float | None]:
+        # a type that the index has not seen yet has no parameters of its own, and no code that another type has
+        plain, with_pin = self._follower.type_codes(memory_type) or (PINNED - 1, 2 * PINNED - 1)
+        profile = self._follower.params.profile(question.partition.tenant, with_pin if pinned else plain)
         return profile, formula.effective_half_life(profile, question.request.half_life)
 
     def _features(self, row: Row) -> Floats:
@@ -178,7 +178,7 @@ class HybridRecaller:
     def _hit(self, question: Question, hit: ScoredRow, row: Row, fusion: Fusion) -> FusedHit:
         if not question.request.explain:
             return FusedHit(hit, fusion, None)
-        profile, half_life = self._profile(question, row.memory_type)
+        profile, half_life = self._profile(question, row.memory_type, row.pinned)
         explanation = formula.explain(
             similarity=fusion.relevance,
             importance=row.importance,
@@ -222,28 +222,26 @@ def _seeds(rows: Sequence[Row], by_vector: dict[bytes, float], by_words: dict[by
     return sorted(rows, key=lambda row: (-own(row), row.id))[:SEEDS]
 
 
-def _surroundings(connection: sqlite3.Connection, visible: Visible, pool: _Pool, seeds: Sequence[Row]) -> Near:
+def _surroundings(view: LedgerView, visible: Visible, pool: _Pool, seeds: Sequence[Row]) -> Near:
     """Adds what stands around the seeds to the pool, and says who is near whom."""
     steps: set[tuple[int, int, int]] = set()
     for seed in seeds:
-        before, after = context.around(connection, visible, seed, reach=REACH, gap=SITTING_GAP_SECONDS)
+        before, after = view.around(visible, seed, reach=REACH, gap=SITTING_GAP_SECONDS)
         line = [pool.place(row) for row in (*reversed(before), seed, *after)]
         for distance in range(1, len(NEAR_RELEVANCE) + 1):
             steps.update((a, b, distance) for a, b in zip(line, line[distance:], strict=False))
     links: dict[tuple[int, int], float] = {}
     by_id = {seed.id: seed for seed in seeds}
-    for identity, other, weight in context.linked(connection, visible, seeds, limit=LINKS):
+    for identity, other, weight in view.linked(visible, seeds, limit=LINKS):
         pair = (pool.place(other), pool.place(by_id[identity]))
         links[pair] = max(weight, links.get(pair, 0.0))
     return Near.of(sorted(steps), [(row, other, weight) for (row, other), weight in sorted(links.items())])
 
 
-def _similarities(
-    connection: sqlite3.Connection, query: Vector, rows: Sequence[Row], known: dict[bytes, float]
-) -> Floats:
+def _similarities(view: LedgerView, query: Vector, rows: Sequence[Row], known: dict[bytes, float]) -> Floats:
     """Cosines of all rows: as the index gave them, or from the ledger's vector."""
     missing = [row.row for row in rows if row.id not in known]
-    vectors = context.vectors(connection, missing)
+    vectors = view.vectors(missing)
     computed: dict[int, float] = {}
     if vectors:
         numbers = list(vectors)
@@ -252,12 +250,12 @@ def _similarities(
     return np.array([known.get(row.id, computed.get(row.row, 0.0)) for row in rows])
 
 
-def _word_table(connection: sqlite3.Connection, words: Sequence[str], rows: Sequence[Row]) -> Floats:
+def _word_table(view: LedgerView, words: Sequence[str], rows: Sequence[Row]) -> Floats:
     """BM25 of each word in each row, [words, rows]."""
     numbers = [row.row for row in rows]
     table = np.zeros((len(words), len(rows)))
     for line, word in zip(table, words, strict=True):
-        found = context.word_scores(connection, word, numbers)
+        found = view.word_scores(word, numbers)
         line[:] = [max(0.0, found.get(number, 0.0)) for number in numbers]
     return table
 

@@ -21,15 +21,14 @@ from memory_runtime.engine.following import Follower
 from memory_runtime.engine.measuring import REPLAYED, try_out
 from memory_runtime.engine.refilling import refill
 from memory_runtime.engine.sampling import Sampling
+from memory_runtime.model.actor import current_actor
 from memory_runtime.model.errors import Conflict, Unprocessable
 from memory_runtime.scoring import ImportanceNormaliser
 from memory_runtime.scoring.gates import Effect
 from memory_runtime.scoring.importance import Mapping, fit
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import AuditEntry, Unit
-from memory_runtime.stores.sqlite import SQLiteLedger, following
-from memory_runtime.stores.sqlite import importance as sql
-from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.stores.sessions import Ledger, LedgerTransaction
 
 FACT: Final = "importance_rebuild:"
 SAMPLES: Final = 65_536
@@ -71,7 +70,7 @@ class ImportanceRebuild:
 
     def __init__(
         self,
-        ledger: SQLiteLedger,
+        ledger: Ledger,
         follower: Follower,
         settings: SMFSettings,
         sampling: Sampling,
@@ -94,14 +93,14 @@ class ImportanceRebuild:
 
     async def pending(self, tenant: str) -> Rebuilt | None:
         """The rebuild that waits to be confirmed or undone."""
-        kept = (await self._ledger.read(following.facts)).get(FACT + tenant)
+        kept = (await self._ledger.read(lambda view: view.facts())).get(FACT + tenant)
         return None if kept is None else Rebuilt(**json.loads(kept))
 
     async def preview(self, tenant: str) -> Preview:
         """What a rebuild would change, without changing it. Raises Unprocessable where nothing has an importance."""
         samples, count, mapping = await self._fitted(tenant)
         recent = [one for one in self._sampling.recent() if one.tenant == tenant][-REPLAYED:]
-        old = await self._ledger.read(lambda connection: _normaliser(connection, tenant))
+        old = _normaliser(await self._ledger.read(lambda view: view.normaliser_state(tenant)))
         effect = await asyncio.to_thread(
             try_out,
             self._follower,
@@ -180,7 +179,7 @@ class ImportanceRebuild:
         return done
 
     async def _fitted(self, tenant: str) -> tuple[list[float], int, Mapping]:
-        samples, count = await self._ledger.read(lambda connection: sql.raw_values(connection, tenant, SAMPLES))
+        samples, count = await self._ledger.read(lambda view: view.raw_values(tenant, SAMPLES))
         if not samples:
             raise Unprocessable(
                 "importance: no memory of this tenant has an importance of its own",
@@ -191,26 +190,25 @@ class ImportanceRebuild:
 
     def _remapped(self, tenant: str, mapping: Mapping, ids: Sequence[bytes]) -> list[float]:
         """The i that rows would have: on a worker's thread. Other tenants' rows get any i: no query sees them."""
-        raw = self._ledger.read_now(lambda connection: sql.raw_of(connection, tenant, ids))
+        raw = self._ledger.read_now(lambda view: view.raw_of(tenant, ids))
         return [mapping.apply(raw[one]) if one in raw else 1.0 for one in ids]
 
     def _entry(self, tenant: str, actor: str, action: str, detail: dict[str, Any]) -> AuditEntry:
-        return AuditEntry(tenant, actor, action, tenant, self._clock(), detail)
+        return AuditEntry(tenant, actor or current_actor(), action, tenant, self._clock(), detail)
 
 
-def _normaliser(connection: Any, tenant: str) -> ImportanceNormaliser:
-    row = connection.execute("SELECT state FROM normalisers WHERE tenant = ?", (tenant,)).fetchone()
-    return ImportanceNormaliser.loads(row[0]) if row else ImportanceNormaliser()
+def _normaliser(state: str | None) -> ImportanceNormaliser:
+    return ImportanceNormaliser() if state is None else ImportanceNormaliser.loads(state)
 
 
 def _with(normaliser: ImportanceNormaliser, mapping: Mapping) -> ImportanceNormaliser:
     return ImportanceNormaliser.from_state(normaliser.state() | {"mapping": asdict(mapping)})
 
 
-def _swap(tenant: str, fitted: Mapping, entry: AuditEntry, transaction: Transaction) -> Rebuilt:
+def _swap(tenant: str, fitted: Mapping, entry: AuditEntry, transaction: LedgerTransaction) -> Rebuilt:
     old = ImportanceNormaliser.loads(transaction.normaliser(tenant).dumps())
     mapping = replace(fitted, version=old.version + 1)
-    memories = sql.rebuild(transaction, tenant, mapping.apply, mapping.version)
+    memories = transaction.rebuild_importance(tenant, mapping.apply, mapping.version)
     transaction.replace_normaliser(tenant, _with(old, mapping).dumps())
     # memories with an importance were observed, so there was a map
     before = asdict(old.mapping or mapping)
@@ -220,28 +218,28 @@ def _swap(tenant: str, fitted: Mapping, entry: AuditEntry, transaction: Transact
     return done
 
 
-def _swap_back(tenant: str, done: Rebuilt, entry: AuditEntry, transaction: Transaction) -> None:
+def _swap_back(tenant: str, done: Rebuilt, entry: AuditEntry, transaction: LedgerTransaction) -> None:
     current = ImportanceNormaliser.loads(transaction.normaliser(tenant).dumps())
     # the former map under a number of its own: a version's parameters never change
     mapping = replace(Mapping(**done.before), version=current.version + 1)
-    returned = sql.undo(transaction, tenant, mapping.apply, mapping.version, done.version)
+    returned = transaction.undo_importance(tenant, mapping.apply, mapping.version, done.version)
     transaction.replace_normaliser(tenant, _with(current, mapping).dumps())
     _remember(transaction, tenant, None)
     _audit(transaction, entry, {"memories": returned})
 
 
-def _confirm(tenant: str, entry: AuditEntry, transaction: Transaction) -> None:
-    sql.confirm(transaction, tenant)
+def _confirm(tenant: str, entry: AuditEntry, transaction: LedgerTransaction) -> None:
+    transaction.confirm_importance(tenant)
     _remember(transaction, tenant, None)
     _audit(transaction, entry, {})
 
 
-def _remember(transaction: Transaction, tenant: str, done: Rebuilt | None) -> None:
-    connection = transaction.connection
-    connection.execute("DELETE FROM facts WHERE key = ?", (FACT + tenant,))
-    if done is not None:
-        connection.execute("INSERT INTO facts (key, value) VALUES (?, ?)", (FACT + tenant, json.dumps(asdict(done))))
+def _remember(transaction: LedgerTransaction, tenant: str, done: Rebuilt | None) -> None:
+    if done is None:
+        transaction.forget(FACT + tenant)
+    else:
+        transaction.remember(FACT + tenant, json.dumps(asdict(done)))
 
 
-def _audit(transaction: Transaction, entry: AuditEntry, detail: dict[str, Any]) -> None:
+def _audit(transaction: LedgerTransaction, entry: AuditEntry, detail: dict[str, Any]) -> None:
     transaction.run(Unit(audit=[replace(entry, detail={**entry.detail, **detail})]))

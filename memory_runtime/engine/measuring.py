@@ -61,7 +61,9 @@ def measure(
     asked = [one.half_life for one in recent if not isinstance(one.half_life, Unset) and one.half_life is not None]
     near, equal = ties(_replay(follower.index, recent[-REPLAYED:])[0])
     used, limit = memory()
-    recalls = [one.value for family in metrics.recall_at_k.collect() for one in family.samples]
+    approximate = bool(follower.residency.bounds(follower.index))
+    gauge = metrics.vectors.recall_at_k if approximate else metrics.recall_at_k
+    recalls = [one.value for family in gauge.collect() for one in family.samples]
     return Measured(
         rows=len(follower.index),
         p95=p95(metrics),
@@ -70,7 +72,7 @@ def measure(
         equal=equal,
         memory_used=used,
         memory_limit=limit,
-        approximate=False,
+        approximate=approximate,
         recall=min(recalls, default=None),
         asks=len(asked) / len(recent) if recent else 0.0,
         asked_half_life=float(np.median(asked)) if asked else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from memory_runtime.model.errors import NotFound
 from memory_runtime.model.records import MemoryRecord, Scope, Vector
 from memory_runtime.scoring import Partition, ScoredRow, Unset
 from memory_runtime.settings import SMFSettings
-from memory_runtime.stores.sqlite import fts, reading
+from memory_runtime.stores.sessions import LedgerView
 
 MAX_LEXICAL = 10_000
 _ATTEMPTS = 3
@@ -55,7 +54,7 @@ class Recaller:
         self._settings = settings
         self._hybrid_recaller = HybridRecaller(follower)
 
-    def answer(self, connection: sqlite3.Connection, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
+    def answer(self, view: LedgerView, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
         """One result for each query, in order; queries that ask alike are searched together in one product."""
         seq = self._follower.applied_seq
         partition = self._follower.partition(scope)
@@ -65,20 +64,25 @@ class Recaller:
         results: list[RecallResult | None] = [None] * len(queries)
         for positions in groups.values():
             members = [queries[position] for position in positions]
-            hits = self._group(connection, scope, partition, members)
+            hits = self._group(view, scope, partition, members)
             for position, query, found in zip(positions, members, hits, strict=True):
-                suppressed = self._suppressed(connection, scope, partition, query, found)
+                suppressed = self._suppressed(view, scope, partition, query, found)
                 results[position] = RecallResult(found, seq, query.at, "exact", suppressed)
         return [result for result in results if result is not None]
 
+    def is_plain(self, query: Query) -> bool:
+        """Whether nothing but the index and its records are needed: quick, and worth sharing a pass with others."""
+        request = query.request
+        return not (request.filters or request.explain or self._hybrid(request))
+
     def _group(
-        self, connection: sqlite3.Connection, scope: Scope, partition: Partition | None, queries: Sequence[Query]
+        self, view: LedgerView, scope: Scope, partition: Partition | None, queries: Sequence[Query]
     ) -> list[tuple[Hit, ...]]:
         """Hits of queries that share everything but their vector and text. Retries where a hit was just deleted."""
         for attempt in range(_ATTEMPTS):
-            candidates = self._candidates(connection, scope, partition, queries)
+            candidates = self._candidates(view, scope, partition, queries)
             wanted = list({one.row.id for found in candidates for one in found})
-            records = reading.by_ids(connection, wanted)
+            records = view.by_ids(wanted)
             if len(records) == len(wanted) or attempt == _ATTEMPTS - 1:
                 break
         return [
@@ -87,7 +91,7 @@ class Recaller:
         ]
 
     def _candidates(
-        self, connection: sqlite3.Connection, scope: Scope, partition: Partition | None, queries: Sequence[Query]
+        self, view: LedgerView, scope: Scope, partition: Partition | None, queries: Sequence[Query]
     ) -> list[list[_Candidate]]:
         request = queries[0].request
         types = self._types(request)
@@ -95,23 +99,20 @@ class Recaller:
             return [[] for _ in queries]
         only = None
         if request.filters:
-            only = reading.allowed_ids(
-                connection, scope, request.filters, memory_type=request.memory_type, now=queries[0].now
-            )
+            only = view.allowed_ids(scope, request.filters, memory_type=request.memory_type, now=queries[0].now)
         if self._hybrid(request) and _fuses(request):
-            return [self._fused(connection, scope, partition, types, query, only) for query in queries]
+            return [self._fused(view, scope, partition, types, query, only) for query in queries]
         found = self._search(partition, types, queries, only)
         plain = [[_Candidate(row, row.score, row.log2_score, lexical=False) for row in rows] for rows in found]
         if not self._hybrid(request):
             return plain
         return [
-            self._boosted(connection, scope, partition, types, query, one)
-            for query, one in zip(queries, plain, strict=True)
+            self._boosted(view, scope, partition, types, query, one) for query, one in zip(queries, plain, strict=True)
         ]
 
     def _fused(
         self,
-        connection: sqlite3.Connection,
+        view: LedgerView,
         scope: Scope,
         partition: Partition,
         types: list[int] | None,
@@ -132,14 +133,13 @@ class Recaller:
         )
         return [
             _Candidate(hit.row, hit.row.score, hit.row.log2_score, lexical=hit.fusion.words > 0, fused=hit)
-            for hit in self._hybrid_recaller.answer(connection, question)
+            for hit in self._hybrid_recaller.answer(view, question)
         ]
 
     def _types(self, request: RecallRequest) -> list[int] | None:
         if request.memory_type is None:
             return None
-        code = self._follower.type_code(request.memory_type)
-        return [] if code is None else [code]
+        return self._follower.type_codes(request.memory_type)
 
     def _hybrid(self, request: RecallRequest) -> bool:
         wanted = self._settings.hybrid_recall_default if request.hybrid is None else request.hybrid
@@ -165,7 +165,7 @@ class Recaller:
 
     def _boosted(
         self,
-        connection: sqlite3.Connection,
+        view: LedgerView,
         scope: Scope,
         partition: Partition,
         types: list[int] | None,
@@ -174,18 +174,16 @@ class Recaller:
     ) -> list[_Candidate]:
         """The exact top k of the boosted score: it lies within the plain top k and the top k of the keyword matches."""
         request = query.request
-        match = fts.any_word(" ".join(request.terms) if request.terms else request.query or "")
-        if match is None:
-            return list(plain)
-        matched = fts.search_text(
-            connection,
+        matched = view.any_word(
             scope,
-            match,
+            " ".join(request.terms) if request.terms else request.query or "",
             limit=MAX_LEXICAL,
             now=query.now,
             memory_type=request.memory_type,
             filters=request.filters,
         )
+        if matched is None:
+            return list(plain)
         boost = self._settings.hybrid_boost if request.boost is None else request.boost
         best = {one.row.id: one for one in plain}
         for row in self._search(partition, types, [query], [hit.id for hit in matched])[0]:
@@ -218,7 +216,7 @@ class Recaller:
 
     def _suppressed(
         self,
-        connection: sqlite3.Connection,
+        view: LedgerView,
         scope: Scope,
         partition: Partition | None,
         query: Query,
@@ -228,9 +226,9 @@ class Recaller:
             return ()
         undecayed = replace(query, request=_without_decay(query.request))
         answered = {hit.record.id.bytes for hit in hits}
-        (found,) = self._candidates(connection, scope, partition, [undecayed])
+        (found,) = self._candidates(view, scope, partition, [undecayed])
         missed = [one.row for one in found if one.row.id not in answered]
-        records = reading.by_ids(connection, [row.id for row in missed])
+        records = view.by_ids([row.id for row in missed])
         return tuple(
             Suppressed(uuid.UUID(bytes=row.id), records[row.id].coordinate, row.score)
             for row in missed

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -20,13 +20,12 @@ from memory_runtime.embedding.providers import build_previous
 from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.gate import Gate
-from memory_runtime.model.errors import SomaError
+from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.scoring import ExactIndex
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.contracts import TailTrimmed
-from memory_runtime.stores.sqlite import SQLiteLedger, following, reembedding
-from memory_runtime.stores.sqlite.reembedding import CLIENT, Pending
-from memory_runtime.stores.sqlite.writing import Transaction
+from memory_runtime.stores.sessions import Ledger, LedgerView
+from memory_runtime.stores.values import CLIENT_REVISION, Facts, Pending
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ def choose(facts: dict[str, str], provider: SwitchingProvider, settings: SMFSett
 
     With `reembed`, another one in the settings becomes the target; without it, it is refused.
     """
-    kept = facts.get(reembedding.CURRENT)
+    kept = facts.get(Facts.EMBEDDING)
     if kept is None or provider.name == "client" or kept == provider.revision:
         return
     if not settings.reembed:
@@ -64,7 +63,7 @@ class Reembedder:
 
     def __init__(
         self,
-        ledger: SQLiteLedger,
+        ledger: Ledger,
         follower: Follower,
         provider: SwitchingProvider,
         gate: Gate,
@@ -89,6 +88,27 @@ class Reembedder:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    async def follow_switch(self, rebuild: Callable[[], Awaitable[None]]) -> None:
+        """Runs `rebuild`, and serves with the embedding that the ledger's vectors have by then.
+
+        Another replica may have put the target's vectors in force: then no request may be between the old provider
+        and the new index. Raises Unavailable where this process was started with another embedding than that.
+        """
+        stored = (await self._ledger.read(lambda view: view.facts())).get(Facts.EMBEDDING)
+        target = self._provider.target
+        if stored is None or self._provider.name == "client" or stored == self._provider.revision:
+            await rebuild()
+            return
+        if target is None or target.revision != stored:
+            self._follower.in_step = False
+            raise Unavailable(
+                f"the memory's vectors are of {stored} now, this process embeds with {self._provider.revision}",
+                remedy="restart it with the model that the other replicas use",
+            )
+        async with self._gate.alone():
+            await rebuild()
+            self._provider.switch()
+
     async def wait(self) -> None:
         """Returns once the work is done."""
         if self._task is not None:
@@ -107,63 +127,65 @@ class Reembedder:
 
     async def _work(self) -> None:
         target = self._provider.target
-        facts = await self._ledger.read(following.facts)
-        if target is None and reembedding.TARGET in facts:
-            await self._ledger.transact(reembedding.discard)
+        facts = await self._ledger.read(lambda view: view.facts())
+        if target is None and Facts.REEMBEDDING_TO in facts:
+            await self._ledger.transact(lambda transaction: transaction.discard_reembedding())
         if target is not None:
-            await self._ledger.transact(lambda transaction: reembedding.begin(transaction, target.revision))
+            await self._ledger.transact(lambda transaction: transaction.begin_reembedding(target.revision))
             await self._prepare(target)
-        if target is not None or reembedding.REPLACED in facts:
+        if target is not None or Facts.REEMBEDDED_FROM in facts:
             await self._clear_up()
         self.note = ""
 
     async def _clear_up(self) -> None:
         finished = False
         while not finished:
-            finished = await self._ledger.transact(lambda transaction: reembedding.finish(transaction, CLEAR_ROWS))
+            finished = await self._ledger.transact(lambda transaction: transaction.finish_reembedding(CLEAR_ROWS))
 
     async def _prepare(self, target: EmbeddingProvider) -> None:
         began = time.monotonic()
-        while True:
+        # another replica that was quicker has switched this one too
+        while self._provider.target is target:
             await self._embed_missing(target)
             seq = self._ledger.head_seq
             index = ExactIndex(target.dim, self._follower.params, self._clock)
             await asyncio.to_thread(self._fill, index)
             async with self._gate.alone():
-                if await self._swap(target, index, seq):
+                if self._provider.target is target and await self._swap(target, index, seq):
                     log.info("re-embedded to %s in %.1f s", target.revision, time.monotonic() - began)
                     return
 
     async def _swap(self, target: EmbeddingProvider, index: ExactIndex, seq: int) -> bool:
         """Runs alone: the last memories, the tables, the index, the provider. False where there was too much left."""
-        left = await self._ledger.read(lambda connection: reembedding.pending(connection, 0, LAST_ROWS + 1))
+        left = await self._ledger.read(lambda view: view.pending(0, LAST_ROWS + 1))
         if len(left) > LAST_ROWS:
             return False
         await self._embed(target, left)
-        if not await self._ledger.transact(reembedding.swap):
+        if not await self._ledger.transact(lambda transaction: transaction.swap_vectors()):
             return False
         self._provider.switch()
-        self._follower.replace_index(index)
-        await self._ledger.transact(partial(self._renew, index, [one.id for one in left]))
+        self._follower.replace_index(index, None)
+        await self._ledger.exclusively(partial(self._renew, index, [one.id for one in left]))
         await self._catch_up(index, seq)
+        self._follower.facts = await self._ledger.read(lambda view: view.facts())
         return True
 
     async def _embed_missing(self, target: EmbeddingProvider) -> None:
         last = 0
-        while found := await self._ledger.read(partial(reembedding.pending, after=last, limit=BATCH)):
+        while found := await self._ledger.read(partial(_pending, last)):
             await self._embed(target, found)
             last = found[-1].row
-            made, total = await self._ledger.read(reembedding.progress)
+            made, total = await self._ledger.read(lambda view: view.progress())
             self.note = f"re-embedding to {target.revision}: {made} of {total}"
 
     async def _embed(self, target: EmbeddingProvider, found: Sequence[Pending]) -> None:
         """Clients' own vectors stay as they are: no model of ours made them."""
-        ours = [one for one in found if one.revision != CLIENT]
+        ours = [one for one in found if one.revision != CLIENT_REVISION]
         vectors = await target.embed([payload_text(json.loads(one.payload)) for one in ours])
         made = [(one, vector.tobytes()) for one, vector in zip(ours, vectors, strict=True)]
-        made += [(one, one.vector) for one in found if one.revision == CLIENT]
+        made += [(one, one.vector) for one in found if one.revision == CLIENT_REVISION]
         if made:
-            await self._ledger.transact(lambda transaction: reembedding.keep(transaction, made))
+            await self._ledger.transact(lambda transaction: transaction.keep_vectors(made))
 
     def _fill(self, index: ExactIndex) -> None:
         for run in self._ledger.scan(index.dim, table="vectors_next"):
@@ -172,23 +194,27 @@ class Reembedder:
     async def _catch_up(self, index: ExactIndex, seq: int) -> None:
         """What changed since the new index was filled; a stream that was trimmed meanwhile means filling it again.
 
-        On the writer's thread, so that no delete comes between reading a memory and putting it into the index.
+        Exclusively, so that no delete comes between reading a memory and putting it into the index.
         """
         try:
             while changes := await self._ledger.tail(seq):
                 ids = list({change.id.bytes for change in changes})
-                await self._ledger.transact(partial(self._renew, index, ids))
+                await self._ledger.exclusively(partial(self._renew, index, ids))
                 seq = changes[-1].seq
         except TailTrimmed:
             fresh = ExactIndex(index.dim, self._follower.params, self._clock)
-            await self._ledger.transact(lambda transaction: self._refill(transaction, fresh))
+            await self._ledger.exclusively(partial(self._refill, fresh))
 
-    def _renew(self, index: ExactIndex, ids: Sequence[bytes], transaction: Transaction) -> None:
+    def _renew(self, index: ExactIndex, ids: Sequence[bytes], view: LedgerView) -> None:
         index.delete(ids)
-        for run in following.some(transaction.connection, ids, index.dim):
+        for run in view.some(ids, index.dim):
             self._follower.fill(index, run)
 
-    def _refill(self, transaction: Transaction, index: ExactIndex) -> None:
-        for run in following.batches(transaction.connection, index.dim, REFILL_ROWS):
+    def _refill(self, index: ExactIndex, view: LedgerView) -> None:
+        for run in view.scan(index.dim, REFILL_ROWS):
             self._follower.fill(index, run)
-        self._follower.replace_index(index)
+        self._follower.replace_index(index, view.facts())
+
+
+def _pending(after: int, view: LedgerView) -> list[Pending]:
+    return view.pending(after, BATCH)

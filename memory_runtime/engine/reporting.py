@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from memory_runtime.engine.types import CoordinateHit, Readiness, Stats
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import Collection
-from memory_runtime.stores.sqlite import reading
+from memory_runtime.stores.sessions import LedgerView
 
 if TYPE_CHECKING:
     from memory_runtime.engine.engine import MemoryEngine
@@ -44,7 +43,8 @@ def stats(engine: MemoryEngine, scope: Scope | None) -> Stats:
         half_life=engine.follower.params.default.half_life,
         mode=engine.settings.mode,
         stale=not (engine.ledger.healthy and engine.follower.in_step),
-        notes=(*engine.notes, *engine.gates.notes, *filter(None, (engine.reembedder.note,))),
+        graph=engine.graphs.state(),
+        notes=(*engine.notes, *engine.gates.notes, *engine.vectors.notes, *filter(None, (engine.reembedder.note,))),
     )
 
 
@@ -58,7 +58,7 @@ def readiness(engine: MemoryEngine, *, started: bool, closing: bool) -> Readines
     if not started:
         reasons.append("starting: the index is being built")
     elif not ledger:
-        reasons.append("the ledger is damaged: restore it from a backup")
+        reasons.append(engine.ledger.ailment or "the ledger is not ready")
     elif not index:
         reasons.append("the index is behind the ledger: it is being built anew")
     return Readiness(
@@ -87,7 +87,7 @@ def follow(engine: MemoryEngine) -> None:
     metrics.build.info({"mode": engine.settings.mode, "embedding": engine.provider.name})
 
 
-def coordinate_hits(connection: sqlite3.Connection, found: Sequence[tuple[bytes, float]]) -> list[CoordinateHit]:
+def coordinate_hits(view: LedgerView, found: Sequence[tuple[bytes, float]]) -> list[CoordinateHit]:
     """The records behind a search of the coordinate collections, in its order."""
-    records = reading.by_ids(connection, [identity for identity, _ in found])
+    records = view.by_ids([identity for identity, _ in found])
     return [CoordinateHit(records[identity], cosine) for identity, cosine in found if identity in records]

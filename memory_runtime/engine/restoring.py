@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memory_runtime.embedding import EmbeddingProvider, payload_text
-from memory_runtime.engine.writing import CLIENT_REVISION
 from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.errors import Conflict
 from memory_runtime.model.records import Edge, MemoryRecord, Vector
 from memory_runtime.stores.contracts import Put
-from memory_runtime.stores.sqlite.retaining import Kept
+from memory_runtime.stores.values import CLIENT_REVISION, Kept
 
 
 async def as_puts(
@@ -26,7 +25,7 @@ async def as_puts(
 
 async def _vectors(kept: Sequence[Kept], provider: EmbeddingProvider, dim: int) -> list[tuple[Vector | None, str]]:
     ours = {CLIENT_REVISION, provider.revision}
-    stale = [one.record for one in kept if one.record.vector is not None and one.record.model_revision not in ours]
+    stale = [one.record for one in kept if one.record.vector is None or one.record.model_revision not in ours]
     texts = [payload_text(record.payload) for record in stale]
     fresh = dict(zip((record.id for record in stale), await provider.embed(texts) if texts else (), strict=True))
     for one in kept:
@@ -59,6 +58,7 @@ def _put(record: MemoryRecord, vector: Vector | None, revision: str, *, pin: boo
         features=record.features,
         vector=vector,
         model_revision=revision,
-        pinned=pin,
+        pinned=pin or record.pinned,
+        hold=record.hold,
         expires_at=None if pin else record.expires_at,
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -22,14 +21,15 @@ from memory_runtime.embedding import EmbeddingProvider
 from memory_runtime.engine.archives import Archive, Archives
 from memory_runtime.engine.pacing import Interrupted, Pace
 from memory_runtime.engine.restoring import as_puts
+from memory_runtime.model.actor import current_actor
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate
 from memory_runtime.model.errors import InvalidArgument, NotFound, SomaError, Unprocessable
 from memory_runtime.model.records import MemoryRecord, Scope
 from memory_runtime.scoring.retention import Chosen, Extent, Lowest, RetentionRows, RetentionWeights, rows_of
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import AuditEntry
-from memory_runtime.stores.sqlite import SQLiteLedger, retaining
-from memory_runtime.stores.sqlite.retaining import Kept, Restored
+from memory_runtime.stores.sessions import Ledger, LedgerView
+from memory_runtime.stores.values import Kept, Restored
 from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Retention:
 
     def __init__(
         self,
-        ledger: SQLiteLedger,
+        ledger: Ledger,
         provider: EmbeddingProvider,
         settings: SMFSettings,
         metrics: Metrics,
@@ -175,7 +175,7 @@ class Retention:
         except Interrupted:
             chosen, extent = [], Extent()
         first = chosen[:limit]
-        records = await self._ledger.read(lambda connection: _described(connection, first))
+        records = await self._ledger.read(lambda view: _described(view, first))
         return Plan(
             scope=scope,
             enabled=self.enabled,
@@ -231,7 +231,7 @@ class Retention:
         except Interrupted:
             return []
         rows = [one.row for several in chosen.values() for one in several]
-        return await self._ledger.read(lambda connection: retaining.ids_of(connection, rows))
+        return await self._ledger.read(lambda view: view.ids_of(rows))
 
     async def _slices(self, scope: Scope | None, pace: Pace) -> AsyncIterator[dict[Scope, RetentionRows]]:
         after: int | None = 0
@@ -239,7 +239,7 @@ class Retention:
         while after is not None:
             start = after
             found = await self._ledger.read(
-                lambda connection, start=start: retaining.measure(connection, start, SLICE, dim, scope)  # type: ignore[misc]
+                lambda view, start=start: view.measure(start, SLICE, dim, scope)  # type: ignore[misc]
             )
             yield {place: rows_of(rows) for place, rows in found.by_scope.items()}
             after = found.last
@@ -272,7 +272,7 @@ class Retention:
         return {place: one.chosen(bounds.max_rows, bounds.max_bytes) for place, one in lowest.items()}
 
     async def _evict(self, scope: Scope, chosen: Sequence[Chosen]) -> tuple[list[str], int]:
-        kept = await self._ledger.read(lambda connection: retaining.kept(connection, [one.row for one in chosen]))
+        kept = await self._ledger.read(lambda view: view.kept([one.row for one in chosen]))
         if not kept:
             return [], 0
         archive = await asyncio.to_thread(self.archives.write, scope, kept)
@@ -291,9 +291,7 @@ class Retention:
             scope.tenant, "retention", "retention.purge", f"{scope.namespace}/{archive.name}", self._clock(), detail
         )
         records = [one.record for one in kept]
-        gone = await self._ledger.transact(
-            lambda transaction: retaining.purge(transaction, records, self._clock(), entry)
-        )
+        gone = await self._ledger.transact(lambda transaction: transaction.purge(records, self._clock(), entry))
         return [one.id for one in gone]
 
     async def hold(
@@ -308,9 +306,9 @@ class Retention:
         """Puts the memories at a coordinate under a legal hold, or ends it; returns how many. Raises NotFound."""
         text = canonical_coordinate(coordinate)
         action = "retention.hold" if hold else "retention.release"
-        entry = AuditEntry(scope.tenant, actor, action, f"{scope.namespace}/{text}", self._clock())
+        entry = AuditEntry(scope.tenant, actor or current_actor(), action, f"{scope.namespace}/{text}", self._clock())
         changed = await self._ledger.transact(
-            lambda transaction: retaining.hold(transaction, scope, text, memory_type, hold, entry)
+            lambda transaction: transaction.hold(scope, text, memory_type, hold, entry)
         )
         if not changed:
             raise NotFound("no memory at this coordinate", field="coord", remedy="check coordinate, type and namespace")
@@ -329,8 +327,10 @@ class Retention:
         kept = await asyncio.to_thread(self.archives.read, scope, name)
         memories = await as_puts(kept, self._provider, self._settings.vector_dim, pin=pin)
         now = self._clock()
-        entry = AuditEntry(scope.tenant, actor, "retention.restore", f"{scope.namespace}/{name}", now)
-        return await self._ledger.transact(lambda transaction: retaining.restore(transaction, memories, now, entry))
+        entry = AuditEntry(
+            scope.tenant, actor or current_actor(), "retention.restore", f"{scope.namespace}/{name}", now
+        )
+        return await self._ledger.transact(lambda transaction: transaction.restore(memories, now, entry))
 
 
 def _batches(chosen: Sequence[Chosen]) -> Iterator[Sequence[Chosen]]:
@@ -338,8 +338,8 @@ def _batches(chosen: Sequence[Chosen]) -> Iterator[Sequence[Chosen]]:
         yield chosen[start : start + BATCH]
 
 
-def _described(connection: sqlite3.Connection, chosen: Sequence[Chosen]) -> dict[int, MemoryRecord]:
+def _described(view: LedgerView, chosen: Sequence[Chosen]) -> dict[int, MemoryRecord]:
     found: dict[int, MemoryRecord] = {}
     for batch in _batches(chosen):
-        found |= retaining.described(connection, [one.row for one in batch])
+        found |= view.described([one.row for one in batch])
     return found

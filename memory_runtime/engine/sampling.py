@@ -20,12 +20,14 @@ from typing import Final
 
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.recalling import Query
-from memory_runtime.engine.types import RecallResult
+from memory_runtime.engine.types import Hit, RecallResult
+from memory_runtime.engine.vectors.truth import ledger_truth
 from memory_runtime.model.records import Scope, Vector
 from memory_runtime.scoring import Partition, ScoredRow, Unset
 from memory_runtime.scoring.census import oracle, recall_at
 from memory_runtime.scoring.search import View
 from memory_runtime.settings import SMFSettings
+from memory_runtime.stores.sessions import Ledger
 from memory_runtime.telemetry.metrics import Metrics
 
 RING: Final = 256
@@ -54,7 +56,7 @@ class Asked:
 class _Sample:
     asked: Asked
     answered: list[ScoredRow]
-    view: View
+    view: View | None
     k: int
     route: str
 
@@ -66,28 +68,43 @@ class _Stopped(Exception):  # noqa: N818 -- not an error: the engine is closing
 class Sampling:
     """The memory of recent recalls of one engine."""
 
-    def __init__(self, follower: Follower, settings: SMFSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, follower: Follower, settings: SMFSettings, metrics: Metrics, ledger: Ledger | None = None
+    ) -> None:
+        """Approximate answers are compared with every memory of the `ledger`; without one they are not compared."""
         self._follower = follower
-        self._rate = settings.recall_sample_rate
-        self._hybrid = settings.hybrid_recall_default
+        self._ledger = ledger
+        self._approximate: deque[list[tuple[ScoredRow, bool]]] = deque(maxlen=RING)
+        self.reload(settings)
         self._metrics = metrics
         self._ring: deque[Asked] = deque(maxlen=RING)
         self._waiting: deque[_Sample] = deque()
         self._arrived = asyncio.Event()
         self._stop = asyncio.Event()
         self._ending = threading.Event()
-        self._scores: dict[int, deque[float]] = {}
+        self._scores: dict[tuple[str, int], deque[float]] = {}
         self._chance = random.Random()  # noqa: S311 -- which answers are compared is no secret
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="oracle", initializer=_lower_priority)
         self._task: asyncio.Task[None] | None = None
+
+    def reload(self, settings: SMFSettings) -> None:
+        """Takes over how many answers are compared, and which questions mix in words."""
+        self._rate = settings.recall_sample_rate
+        self._hybrid = settings.hybrid_recall_default
 
     def recent(self) -> list[Asked]:
         """The last queries that can be asked again (by vector alone, without filters), oldest first."""
         return list(self._ring)
 
+    def approximate(self) -> list[list[tuple[ScoredRow, bool]]]:
+        """The last approximate answers: each row, and whether it was found through the vector store."""
+        return list(self._approximate)
+
     def note(self, scope: Scope, queries: Sequence[Query], results: Sequence[RecallResult]) -> None:
         """Remembers answered queries, and sets some aside for the oracle. Called on the event loop: takes no time."""
         for query, result in zip(queries, results, strict=True):
+            if result.route == "approximate":
+                self._approximate.append([(_row(hit), hit.approximate) for hit in result.hits])
             asked = self._asked(scope, query)
             if asked is None:
                 continue
@@ -103,18 +120,22 @@ class Sampling:
             return None
         types: tuple[int, ...] | None = None
         if request.memory_type is not None:
-            code = self._follower.type_code(request.memory_type)
-            types = () if code is None else (code,)
+            types = tuple(self._follower.type_codes(request.memory_type))
         return Asked(
             scope.tenant, partition, types, query.vector, request.top_k, query.now, request.as_of, request.half_life
         )
 
     def _set_aside(self, asked: Asked, result: RecallResult) -> None:
-        view = self._follower.index.view()
-        if self._follower.applied_seq != result.seq:
+        exact = result.route == "exact"
+        # an answer certified within the budget is compared with the whole ledger too, where rows were given up
+        within = exact and not self._follower.residency.bounds(self._follower.index)
+        view = self._follower.index.view() if within else None
+        if view is None and self._ledger is None:
+            return
+        if within and self._follower.applied_seq != result.seq:
             return  # something was stored since: the view is not the one that was searched
         k = max((level for level in LEVELS if level <= asked.top_k), default=1)
-        answered = [ScoredRow(hit.record.id.bytes, hit.score, hit.log2_score, 0.0) for hit in result.hits[:k]]
+        answered = [_row(hit) for hit in result.hits[:k]]
         self._waiting.append(_Sample(asked, answered, view, k, result.route))
         self._arrived.set()
 
@@ -146,6 +167,11 @@ class Sampling:
 
     def _compare(self, sample: _Sample) -> float:
         asked = sample.asked
+        if sample.view is None:
+            if self._ledger is None:
+                raise _Stopped
+            truth = ledger_truth(self._ledger, self._follower, asked, k=sample.k, breathe=self._breathe)
+            return recall_at(sample.answered, truth)
         truth = oracle(
             sample.view,
             asked.vector,
@@ -164,10 +190,15 @@ class Sampling:
             raise _Stopped
 
     def _publish(self, sample: _Sample, recall: float) -> None:
-        scores = self._scores.setdefault(sample.k, deque(maxlen=WINDOW))
+        scores = self._scores.setdefault((sample.route, sample.k), deque(maxlen=WINDOW))
         scores.append(recall)
-        self._metrics.recall_at_k.labels(str(sample.k)).set(sum(scores) / len(scores))
+        gauge = self._metrics.recall_at_k if sample.route == "exact" else self._metrics.vectors.recall_at_k
+        gauge.labels(str(sample.k)).set(sum(scores) / len(scores))
         self._metrics.recall_samples.labels(sample.route).inc()
+
+
+def _row(hit: Hit) -> ScoredRow:
+    return ScoredRow(hit.record.id.bytes, hit.score, hit.log2_score, 0.0)
 
 
 def _lower_priority() -> None:

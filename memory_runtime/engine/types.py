@@ -60,6 +60,7 @@ class Hit:
     """One recalled memory; `score` is in [0, 1] (times the boost of a hybrid hit), `log2_score` never underflows.
 
     With `fusion`, the explanation's similarity is the fused relevance: decay and importance apply to that.
+    `approximate` says that it was found through the vector store, and its score carries the residual penalty.
     """
 
     record: MemoryRecord
@@ -68,6 +69,7 @@ class Hit:
     explanation: Explanation | None = None
     lexical: bool = False
     fusion: Fusion | None = None
+    approximate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class Stats:
     mode: str
     stale: bool = False
     notes: tuple[str, ...] = ()
+    graph: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def check_item(scope: Scope, item: StoreItem, settings: SMFSettings, *, path: st
             remedy="store a smaller payload, or raise SOMA_MAX_REQUEST_BODY_MB",
         )
     _finite_or_none(item.importance, f"{path}importance")
-    _time(item.timestamp, f"{path}timestamp")
+    check_time(item.timestamp, f"{path}timestamp")
     if item.ttl is not None and not (math.isfinite(item.ttl) and item.ttl > 0):
         raise InvalidArgument(f"{path}ttl: must be positive", field=f"{path}ttl", remedy="send a duration such as 30d")
     _features(item.features, f"{path}features")
@@ -91,7 +91,8 @@ def _finite_or_none(value: float | None, field: str) -> None:
         raise InvalidArgument(f"{field}: must be a finite number", field=field, remedy="send a finite number")
 
 
-def _time(value: float | None, field: str) -> None:
+def check_time(value: float | None, field: str) -> None:
+    """Raises InvalidArgument for what is no time in epoch seconds."""
     _finite_or_none(value, field)
     if value is not None and not -LATEST_TIME < value < LATEST_TIME:
         raise InvalidArgument(
@@ -149,7 +150,7 @@ def check_recall(request: RecallRequest, settings: SMFSettings, *, path: str = "
         )
     if request.memory_type is not None:
         check_name(request.memory_type, field=f"{path}memory_type")
-    _time(request.as_of, f"{path}as_of")
+    check_time(request.as_of, f"{path}as_of")
     half_life = request.half_life
     if isinstance(half_life, int | float) and not (math.isfinite(half_life) and half_life > 0):
         raise InvalidArgument(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from memory_runtime.embedding import EmbeddingProvider, payload_text
 from memory_runtime.engine.validation import Checked
+from memory_runtime.model.actor import current_actor
 from memory_runtime.model.coordinates import NAMESPACE_SOMA_COORDINATES, Coordinate, canonical_coordinate, memory_id
 from memory_runtime.model.errors import InvalidArgument, Unprocessable
 from memory_runtime.model.records import DeleteReceipt, Scope, StoreReceipt, Vector
@@ -20,11 +21,10 @@ from memory_runtime.stores.contracts import (
     Put,
     Unit,
 )
-from memory_runtime.stores.sqlite import SQLiteLedger, reading
-from memory_runtime.stores.sqlite.writing import Transaction, find_reply
+from memory_runtime.stores.sessions import Ledger, LedgerTransaction
+from memory_runtime.stores.values import CLIENT_REVISION, Facts
+from memory_runtime.telemetry.tracing import current_traceparent
 
-CLIENT_REVISION = "client"
-EMBEDDING_FACT = "embedding_revision"
 MAX_KEY_LENGTH = 512
 
 
@@ -32,9 +32,16 @@ class Storekeeper:
     """Writes of one engine."""
 
     def __init__(
-        self, ledger: SQLiteLedger, provider: EmbeddingProvider, settings: SMFSettings, clock: Callable[[], float]
+        self,
+        ledger: Ledger,
+        provider: EmbeddingProvider,
+        settings: SMFSettings,
+        clock: Callable[[], float],
+        commit: Callable[[Unit], Awaitable[Committed]],
     ) -> None:
+        """`commit` is the ledger's, or the read cache's around it."""
         self._ledger = ledger
+        self._commit = commit
         self._provider = provider
         self._settings = settings
         self._clock = clock
@@ -57,7 +64,7 @@ class Storekeeper:
         if key is not None:
             guard = self._guard(scope, operation, key, digest)
             # asked before the embedding, so that a retry costs no model; the commit asks again
-            known = await self._ledger.read(lambda connection: find_reply(connection, guard))
+            known = await self._ledger.read(lambda view: view.find_reply(guard))
             if known is not None:
                 return _receipts(Committed(known, replayed=True))
         vectors, revisions = await self._vectors(checked)
@@ -66,7 +73,7 @@ class Storekeeper:
             self._put(scope, one, vector, revision, now)
             for one, vector, revision in zip(checked, vectors, revisions, strict=True)
         ]
-        return _receipts(await self._ledger.commit(Unit(writes, guard)))
+        return _receipts(await self._commit(Unit(writes, guard, trace=current_traceparent())))
 
     def _guard(self, scope: Scope, operation: str, key: str, digest: str) -> IdempotencyKey:
         if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isprintable():
@@ -80,17 +87,20 @@ class Storekeeper:
     async def _vectors(self, checked: Sequence[Checked]) -> tuple[list[Vector], list[str]]:
         texts = [payload_text(one.item.payload) for one in checked if one.vector is None]
         embedded = iter(await self._provider.embed(texts)) if texts else iter(())
-        if texts and not self._revision_known:
-            await self._ledger.transact(self._remember_revision)
-            self._revision_known = True
+        if texts:
+            await self.remember_revision()
         vectors = [next(embedded) if one.vector is None else one.vector for one in checked]
         revisions = [self._provider.revision if one.vector is None else CLIENT_REVISION for one in checked]
         return vectors, revisions
 
-    def _remember_revision(self, transaction: Transaction) -> None:
-        transaction.connection.execute(
-            "INSERT OR IGNORE INTO facts (key, value) VALUES (?, ?)", (EMBEDDING_FACT, self._provider.revision)
-        )
+    async def remember_revision(self) -> None:
+        """Notes by which embedding this ledger's first vectors were made, so that another one is noticed at a start."""
+        if not self._revision_known:
+            await self._ledger.transact(self._remember_revision)
+            self._revision_known = True
+
+    def _remember_revision(self, transaction: LedgerTransaction) -> None:
+        transaction.remember(Facts.EMBEDDING, self._provider.revision, replace=False)
 
     def _put(self, scope: Scope, checked: Checked, vector: Vector | None, revision: str, now: float) -> Put:
         item = checked.item
@@ -128,7 +138,7 @@ class Storekeeper:
             ingest_time=now,
             collection=Collection.COORDINATES,
         )
-        return _receipts(await self._ledger.commit(Unit([write])))[0]
+        return _receipts(await self._commit(Unit([write], trace=current_traceparent())))[0]
 
     async def delete(self, scope: Scope, coordinate: Coordinate, memory_type: str | None) -> DeleteReceipt:
         """Deletes what is at the coordinate, in one unit, with a line in the audit chain."""
@@ -154,11 +164,11 @@ class Storekeeper:
         return await self._commit_deletes(scope, text, writes)
 
     async def _types_at(self, scope: Scope, coordinate: Coordinate, collection: Collection) -> list[str]:
-        return await self._ledger.read(lambda connection: reading.types_at(connection, scope, coordinate, collection))
+        return await self._ledger.read(lambda view: view.types_at(scope, coordinate, collection))
 
     async def _commit_deletes(self, scope: Scope, text: str, writes: Sequence[Delete]) -> DeleteReceipt:
-        entry = AuditEntry(scope.tenant, "", "delete", f"{scope.namespace}/{text}", self._clock())
-        committed = await self._ledger.commit(Unit(writes, audit=[entry]))
+        entry = AuditEntry(scope.tenant, current_actor(), "delete", f"{scope.namespace}/{text}", self._clock())
+        committed = await self._commit(Unit(writes, audit=[entry], trace=current_traceparent()))
         gone = [receipt for receipt in committed.receipts if receipt.changed]
         last = gone[-1] if gone else committed.receipts[-1]
         return DeleteReceipt(last.id, bool(gone), last.seq)

@@ -1,0 +1,324 @@
+"""Reads that ask Redis first, and writes that leave a mark there: right without either, faster with both.
+
+Why nothing stale is given. An entry carries an order: how far the ledger was when its memory was read. This process
+has heard every change up to where its index is, and refuses an entry whose memory changed after the entry's order. So
+Redis may be wiped, come back with old contents, or hold what was written before a delete: no reader gives an answer
+older than its own index. For what another replica has just acknowledged and this one has not followed yet, the writer
+takes the old entry out of Redis before it acknowledges; then this replica asks the ledger. Only if Redis was away as
+well may an answer lag behind, and never by more than the replica's own lag.
+
+What is not there is never cached. Ids name tenant and namespace, keys are made from both, and what comes back is
+checked for both again. Access counts, and the normalised importance after a rebuild, may be as old as the entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, Final, Protocol, cast, runtime_checkable
+
+from memory_runtime.engine.cache.changes import RecentChanges, place_key
+from memory_runtime.engine.cache.entries import as_record, as_text
+from memory_runtime.engine.following import Follower
+from memory_runtime.model.coordinates import Coordinate, canonical_coordinate, memory_id
+from memory_runtime.model.errors import Conflict, NotFound, SomaError
+from memory_runtime.model.records import MemoryRecord, Scope
+from memory_runtime.stores.contracts import Collection, Committed, Delete, Link, Put, Unit
+from memory_runtime.stores.resilience.deadline import no_deadline
+from memory_runtime.stores.sessions import Ledger, LedgerView
+from memory_runtime.stores.values import Facts
+from memory_runtime.telemetry.caching import CacheMetrics
+
+MOST_MARKED: Final = 512
+"""Writes of one unit that are marked; a larger one, a bulk, is left to each replica's following."""
+MOST_FILLED: Final = 64
+"""Fills under way at once; beyond that what was read is not put in."""
+
+
+@runtime_checkable
+class _TellsLineage(Protocol):
+    def lineage(self) -> str: ...
+
+
+class Entries(Protocol):
+    """`stores.redis.marked.MarkedEntries`."""
+
+    async def look(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Order and text by key."""
+
+    async def fill_texts(self, texts: Mapping[str, str], order: int, ttl: float) -> None:
+        """Puts entries in."""
+
+    async def mark(self, keys: Sequence[str]) -> str:
+        """Marks keys."""
+
+    async def outdate(self, keys: Sequence[str], order: int) -> None:
+        """Takes out what is older, and lets nothing older in."""
+
+
+class RecordCache:
+    """The cache of one engine. `entries` None: there is none, and every method asks the ledger alone."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        follower: Follower,
+        changes: RecentChanges,
+        entries: Entries | None = None,
+        *,
+        ttl: float = 300.0,
+        metrics: CacheMetrics | None = None,
+        shut: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """`changes` must hear all that the index hears. `shut` ends the connections of `entries`."""
+        self.enabled = True
+        """False: reads ask the ledger alone. Writes go on marking: other replicas may still read from Redis."""
+        self._ledger, self._follower, self._changes = ledger, follower, changes
+        self._entries, self._ttl, self._metrics, self._shut = entries, ttl, metrics, shut
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._space: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begins. Waits for no Redis; the ledger must be open."""
+        self._loop = asyncio.get_running_loop()
+        if self._entries is not None:
+            self._space = await self._space_now()
+
+    def outdate(self, generation: int) -> None:
+        """The ledger's rows changed without changes to tell of: what was cached is not to be found again.
+
+        Called on the ledger's thread; until the new name is known every read asks the ledger.
+        """
+        del generation
+        self._space = None
+        if self._entries is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: self._background(self._rename()))
+
+    async def _rename(self) -> None:
+        self._space = await self._space_now()
+
+    async def _space_now(self) -> str:
+        """What the keys begin with: the history that sequences belong to, and the generation of the rows.
+
+        A ledger that does not tell its history has one process: what earlier ones cached is not for this one.
+        """
+
+        def told(view: LedgerView) -> tuple[str, str]:
+            history = view.lineage() if isinstance(view, _TellsLineage) else uuid.uuid4().hex
+            return history, view.facts().get(Facts.GENERATION, "")
+
+        try:
+            history, generation = await self._ledger.read(told)
+        except SomaError:
+            history, generation = uuid.uuid4().hex, ""  # a server that does not let us ask: replicas share nothing
+        return hashlib.blake2b(f"{history}/{generation}".encode(), digest_size=8).hexdigest()
+
+    async def stop(self) -> None:
+        """Ends what is under way, and the connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._shut is not None:
+            await self._shut()
+
+    async def at_coordinate(
+        self, scope: Scope, coordinate: Coordinate, memory_type: str | None, clock: Callable[[], float]
+    ) -> MemoryRecord | None:
+        """The newest live memory at the coordinate, of the type if one is named; None where there is none."""
+        text = canonical_coordinate(coordinate)
+        if self.enabled and self._space is not None:
+            found = await self._cached_at(scope, text, memory_type)
+            if found is not None and (found.expires_at is None or found.expires_at > clock()):
+                return found
+        order = self._follower.applied_seq
+        records = await self._ledger.read(lambda view: view.at_coordinate(scope, coordinate, memory_type, clock()))
+        if not records:
+            return None
+        self._keep(scope, records[:1], order, {} if memory_type is not None else {text: records[0].id})
+        return records[0]
+
+    def view(self, view: LedgerView, scope: Scope, order: int) -> LedgerView:
+        """The view, with `by_ids` through the cache; `order` is where the index was before the view was opened."""
+        if not self.enabled or self._space is None or self._loop is None:
+            return view
+        return cast(LedgerView, _CachedView(self, view, scope, order, self._loop))
+
+    async def commit(self, unit: Unit) -> Committed:
+        """Commits, then takes out of Redis what the unit changed; waits for Redis no longer than the cache's time-out.
+
+        The writes that were committed together come here together, and share a round trip.
+        """
+        if self._entries is None or self._space is None or len(unit.writes) > MOST_MARKED:
+            return await self._ledger.commit(unit)
+        try:
+            committed = await self._ledger.commit(unit)
+        except (Conflict, NotFound):
+            raise  # nothing has changed
+        except BaseException:
+            # it may yet become durable: until that is past, whoever asks Redis is sent on to the ledger
+            self._background(self._mark(self._touched(unit.writes)))
+            raise
+        keys = self._touched(
+            write
+            for write, receipt in zip(unit.writes, committed.receipts, strict=False)
+            if receipt.changed or committed.replayed
+        )
+        if keys:
+            await self._outdate(keys, max(receipt.seq for receipt in committed.receipts))
+        return committed
+
+    async def by_ids(self, scope: Scope, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
+        """Those of the memories that the cache has and may give."""
+        keys = {self._record_key(scope, identity): identity for identity in ids}
+        found: dict[bytes, MemoryRecord] = {}
+        for key, (order, text) in (await self._look(list(keys))).items():
+            record = self._checked(scope, text, order, keys[key])
+            if record is not None:
+                found[keys[key]] = record
+        return found
+
+    async def _cached_at(self, scope: Scope, coordinate: str, memory_type: str | None) -> MemoryRecord | None:
+        if memory_type is not None:
+            identity = memory_id(scope.tenant, scope.namespace, memory_type, coordinate).bytes
+            return (await self.by_ids(scope, [identity])).get(identity)
+        # most memories are episodic: its entry is asked for beside the coordinate's, to spare a round trip
+        guess = memory_id(scope.tenant, scope.namespace, "episodic", coordinate).bytes
+        place = place_key(scope, coordinate)
+        entries = await self._look([self._place_key(scope, place), self._record_key(scope, guess)])
+        pointer = entries.get(self._place_key(scope, place))
+        if pointer is None or not self._is_current([place], pointer[0]):
+            self._count("miss" if pointer is None else "stale")
+            return None
+        identity = bytes.fromhex(pointer[1])
+        if identity != guess:
+            return (await self.by_ids(scope, [identity])).get(identity)
+        entry = entries.get(self._record_key(scope, guess))
+        if entry is None:
+            self._count("miss")
+            return None
+        return self._checked(scope, entry[1], entry[0], guess)
+
+    def _checked(self, scope: Scope, text: str, order: int, identity: bytes) -> MemoryRecord | None:
+        record = as_record(text)
+        if record is None or record.scope != scope or record.id.bytes != identity:
+            self._count("miss")
+            return None
+        if not self._is_current([identity], order):
+            self._count("stale")
+            return None
+        self._count("hit")
+        return record
+
+    def _is_current(self, keys: Sequence[bytes], order: int) -> bool:
+        return self._changes.current(keys, order, self._follower.applied_seq)
+
+    async def _look(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+        if self._entries is None or self._space is None or not keys:
+            return {}
+        try:
+            found = await self._entries.look(keys)
+        except SomaError:
+            self._count("away", len(keys))
+            return {}
+        return found
+
+    def _record_key(self, scope: Scope, identity: bytes) -> str:
+        return f"{self._space}:{_scope_part(scope)}:r:{identity.hex()}"
+
+    def _place_key(self, scope: Scope, place: bytes) -> str:
+        return f"{self._space}:{_scope_part(scope)}:c:{place.hex()}"
+
+    def _keep(
+        self, scope: Scope, records: Sequence[MemoryRecord], order: int, places: Mapping[str, uuid.UUID] | None = None
+    ) -> None:
+        if not self.enabled or self._entries is None or self._space is None or len(self._tasks) >= MOST_FILLED:
+            return
+        texts = {self._record_key(scope, record.id.bytes): as_text(record) for record in records}
+        kept = {key: text for key, text in texts.items() if text is not None}
+        for coordinate, identity in (places or {}).items():
+            kept[self._place_key(scope, place_key(scope, coordinate))] = identity.hex
+        if kept:
+            self._background(self._entries.fill_texts(kept, order, self._ttl))
+
+    async def _outdate(self, keys: Sequence[str], order: int) -> None:
+        if self._entries is not None:
+            # where Redis is away, this process knows of the change all the same, and every other once it has followed
+            with contextlib.suppress(SomaError):
+                await self._entries.outdate(keys, order)
+
+    async def _mark(self, keys: Sequence[str]) -> None:
+        if self._entries is not None and keys:
+            await self._entries.mark(keys)
+
+    def _touched(self, writes: Iterable[Put | Delete | Link]) -> list[str]:
+        keys: dict[str, None] = {}
+        for write in writes:
+            if isinstance(write, Link) or write.collection is not Collection.MEMORIES:
+                continue
+            keys[self._record_key(write.scope, write.id.bytes)] = None
+            if isinstance(write, Put):
+                keys[self._place_key(write.scope, place_key(write.scope, write.coordinate))] = None
+        return list(keys)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        async def quietly() -> None:
+            with contextlib.suppress(SomaError):
+                await work
+
+        with no_deadline():
+            task = asyncio.create_task(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _count(self, result: str, times: int = 1) -> None:
+        if self._metrics is not None:
+            self._metrics.record(result, times)
+
+    async def idle(self) -> None:
+        """Waits until nothing is under way in the background."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+
+class _CachedView:
+    """A view whose `by_ids` asks the cache first. Used on a reader's thread, which waits for the loop's answer."""
+
+    def __init__(
+        self, cache: RecordCache, view: LedgerView, scope: Scope, order: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._cache, self._view, self._scope, self._order, self._loop = cache, view, scope, order, loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+    def by_ids(self, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
+        """The live records among these ids, without vectors."""
+        cached = self._from_cache(ids)
+        missing = [identity for identity in ids if identity not in cached]
+        if not missing:
+            return cached
+        found = self._view.by_ids(missing)
+        if found:
+            self._loop.call_soon_threadsafe(self._cache._keep, self._scope, list(found.values()), self._order)  # noqa: SLF001
+        return cached | found
+
+    def _from_cache(self, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
+        if not ids:
+            return {}
+        asked = asyncio.run_coroutine_threadsafe(self._cache.by_ids(self._scope, ids), self._loop)
+        try:
+            return asked.result(1.0)  # the guard answers long before, unless the loop itself is stuck
+        except (TimeoutError, CancelledError):  # cancelled: the engine stops
+            asked.cancel()
+            return {}
+
+
+@functools.lru_cache(4096)
+def _scope_part(scope: Scope) -> str:
+    return hashlib.blake2b(f"{scope.tenant}\x1f{scope.namespace}".encode(), digest_size=8).hexdigest()

@@ -1,0 +1,170 @@
+"""The relay's sink: carries the ledger's changes to the vector store, and fills it again from a scan where it must.
+
+What is handed over is the memory as the ledger holds it now, which may be newer than the change: the newest sequence
+wins in the store, so order and repeats do not matter. A fill goes over the ledger in order of id and says how far it
+has come, so that it goes on there after a failure or in another replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from memory_runtime.engine.vectors.backing import VectorBacking
+from memory_runtime.engine.vectors.placement import Placement
+from memory_runtime.stores.contracts import Change, Collection, Operation
+from memory_runtime.stores.interfaces import StoreWiped, VectorPoint, VectorRemoval
+from memory_runtime.stores.sessions import Ledger, LedgerTransaction, LedgerView
+
+log = logging.getLogger(__name__)
+
+SINK: Final = "qdrant"
+FILLED: Final = "qdrant_filled"
+"""The fact that names the layout which the store was filled under."""
+FILLING: Final = "qdrant_filling"
+"""The fact that says how far a fill has come: layout, last id, and the sequence that it began at."""
+PAGE: Final = 1000
+REMEMBER_SECONDS: Final = 2.0
+
+
+class VectorFeed:
+    """A `Sink` of events.sinks. The relay is one caller of it, whoever looks after the store the other."""
+
+    def __init__(self, ledger: Ledger, store: VectorBacking, placement: Placement, dim: int) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._placement = placement
+        self._dim = dim
+        self._ensured = False
+        self._filling = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """The key of its cursor and the label of its metrics."""
+        return SINK
+
+    @property
+    def busy(self) -> bool:
+        """Whether a fill is under way."""
+        return self._filling.locked()
+
+    async def deliver(self, changes: Sequence[Change]) -> int:
+        """Brings these memories to the store as they are now; returns the seq that it holds."""
+        if not await self._agrees():
+            return await self.rebuild()
+        try:
+            points, removals = await self._ledger.read(partial(self._read, changes))
+            await self._store.upsert(points)
+            await self._store.remove(removals)
+        except StoreWiped:
+            self._ensured = False
+            return await self.rebuild()
+        return changes[-1].seq
+
+    async def _agrees(self) -> bool:
+        """Whether the store is there and was filled under the rules in force."""
+        facts = await self._ledger.read(_facts)
+        self._store.follow_layout(self._placement.layout(facts))
+        if not self._ensured:
+            made = await self._store.ensure()
+            self._ensured = True
+            if made:
+                return False
+        return facts.get(FILLED) == str(self._store.layout)
+
+    def _read(self, changes: Sequence[Change], view: LedgerView) -> tuple[list[VectorPoint], list[VectorRemoval]]:
+        newest = {
+            change.id.bytes: change
+            for change in changes
+            if change.operation is not Operation.LINK and change.collection is Collection.MEMORIES
+        }
+        points = self.points_of(list(newest), view)
+        living = {point.id for point in points}
+        gone = [
+            VectorRemoval(change.id, change.seq)
+            for change in newest.values()
+            if change.operation is Operation.DELETE and change.id not in living
+        ]
+        return points, gone
+
+    def points_of(self, ids: Sequence[bytes], view: LedgerView) -> list[VectorPoint]:
+        """The points of those of these memories that are alive."""
+        # sequences first: a vector that is newer than its sequence is written again with the change that made it
+        seqs = {key: record.seq for key, record in view.by_ids(ids).items()}
+        return [point for rows in view.some(list(seqs), self._dim) for point in self._placement.points(rows, seqs)]
+
+    async def rebuild(self) -> int:
+        """Fills the store with every live memory; returns the seq that it then holds at least."""
+        async with self._filling:
+            await self._store.ensure()
+            self._ensured = True
+            facts = await self._ledger.read(_facts)
+            self._store.follow_layout(self._placement.layout(facts))
+            layout = self._store.layout
+            after, began = await self._progress(facts, layout)
+            # before the first point: whoever comes after a crash must know that this is not finished
+            await self._ledger.transact(partial(_begun, layout, after, began))
+            log.info("filling the vector store", extra={"layout": layout, "from": after.hex()})
+            rows = await self._fill(layout, after, began)
+            await self._ledger.transact(partial(_finished, layout))
+            log.info("filled the vector store: %d memories", rows, extra={"layout": layout, "seq": began})
+            return began
+
+    async def start_over(self) -> int:
+        """`rebuild` from the first id, whatever was filled before."""
+        await self._ledger.transact(lambda transaction: transaction.forget(FILLING))
+        return await self.rebuild()
+
+    async def _progress(self, facts: dict[str, str], layout: int) -> tuple[bytes, int]:
+        """Where to go on. An interrupted fill of the same rules counts only while what it filled is still there."""
+        if FILLING in facts:
+            kept, after, began = json.loads(facts[FILLING])
+            if kept == layout and await self._store.count():
+                return bytes.fromhex(after), int(began)
+        return bytes(16), int(await self._ledger.read(_head))
+
+    async def _fill(self, layout: int, after: bytes, began: int) -> int:
+        rows, told = 0, time.monotonic()
+        while True:
+            points, last = await self._ledger.read(partial(self._page, after))
+            if last is None:
+                return rows
+            await self._store.upsert(points)
+            rows, after = rows + len(points), last
+            if time.monotonic() - told > REMEMBER_SECONDS:
+                await self._ledger.transact(partial(_begun, layout, after, began))
+                told = time.monotonic()
+
+    def _page(self, after: bytes, view: LedgerView) -> tuple[list[VectorPoint], bytes | None]:
+        stamps = view.stamps(after, PAGE)
+        if not stamps:
+            return [], None
+        seqs = dict(stamps)
+        points = [point for rows in view.some(list(seqs), self._dim) for point in self._placement.points(rows, seqs)]
+        return points, stamps[-1][0]
+
+    async def close(self) -> None:
+        """Nothing to let go of: the store is its owner's."""
+
+
+def _facts(view: LedgerView) -> dict[str, str]:
+    return view.facts()
+
+
+def _head(view: LedgerView) -> int:
+    return view.head()
+
+
+def _begun(layout: int, after: bytes, began: int, transaction: LedgerTransaction) -> None:
+    transaction.forget(FILLED)
+    transaction.remember(FILLING, json.dumps([layout, after.hex(), began]))
+
+
+def _finished(layout: int, transaction: LedgerTransaction) -> None:
+    transaction.remember(FILLED, str(layout))
+    transaction.forget(FILLING)
