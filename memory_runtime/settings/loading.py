@@ -25,7 +25,8 @@ from memory_runtime.settings.aliases import (
 from memory_runtime.settings.schema import SettingsError, SMFSettings
 
 FIELDS = tuple(SMFSettings.model_fields)
-_STRUCTURED = {"half_life_by_type", "feature_weights", "cors_origins"}
+_LISTS = {"cors_origins", "etcd_endpoints", "redis_nodes"}
+_STRUCTURED = {"half_life_by_type", "feature_weights"} | _LISTS
 _TRUE = {"1", "true", "yes", "on", "y", "t"}
 
 
@@ -160,7 +161,7 @@ def _decode(name: str, text: str, origin: str) -> Any:
         except ValueError:
             raise SettingsError(f"{name}: {origin} is not valid JSON", setting=name, remedy="mend the JSON") from None
     parts = [part.strip() for part in stripped.split(",") if part.strip()]
-    if name == "cors_origins":
+    if name in _LISTS:
         return parts
     pairs = [part.partition("=") for part in parts]
     if any(not separator for _, separator, _ in pairs):

@@ -10,9 +10,11 @@ from memory_runtime.settings.schema import SMFSettings
 RELOADABLE: frozenset[str] = frozenset(
     {
         "api_token",
+        "cache_enabled",
         "cors_origins",
         "drain_seconds",
         "embedding_timeout_seconds",
+        "graph_mirror_enabled",
         "hybrid_boost",
         "hybrid_recall_default",
         "log_level",
@@ -20,6 +22,7 @@ RELOADABLE: frozenset[str] = frozenset(
         "max_request_body_mb",
         "rate_limit_max",
         "rate_limit_window_seconds",
+        "recall_sample_rate",
         "request_timeout_seconds",
         "top_k_max",
     }

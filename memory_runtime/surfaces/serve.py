@@ -17,11 +17,17 @@ import uvicorn
 
 from memory_runtime.access import laptop_token_file
 from memory_runtime.engine import build_engine
+from memory_runtime.engine.ingesting import Ingestor
+from memory_runtime.events import Pipeline, Sink
+from memory_runtime.events.brokers import brokers, without_the_extra
+from memory_runtime.model import failpoints
 from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.surfaces.flagging import FlagWatch, Reread
 from memory_runtime.surfaces.grpc.server import GrpcServer
-from memory_runtime.surfaces.http.app import build_app
+from memory_runtime.surfaces.http.app import build_app, product_version
 from memory_runtime.surfaces.service import Phase, Service
 from memory_runtime.telemetry.heartbeat import Heartbeat
+from memory_runtime.telemetry.tracing import start_exporting
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +95,24 @@ def _http_server(service: Service) -> _HttpServer:
     return _HttpServer(config)
 
 
-async def serve(settings: SMFSettings) -> None:
-    """Serves until SIGTERM or SIGINT. Raises SettingsError where it cannot start."""
+async def serve(settings: SMFSettings, reread: Reread | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; `reread` gives fresh settings at a configuration update.
+
+    Raises SettingsError where it cannot start.
+    """
+    if settings.failpoints:
+        log.warning("failpoints are armed: this process will end without warning", extra={"armed": settings.failpoints})
+    failpoints.arm(settings.failpoints)
     service = Service(settings, build_engine(settings))
+    traces = start_exporting(settings.otel_exporter_otlp_endpoint, settings.otel_service_name, product_version())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    engine = service.engine
+    sinks: list[Sink] = [*engine.graphs.sinks, *engine.vectors.sinks]
+    pipeline = Pipeline(settings, engine.ledger, engine.metrics, engine.clock, also=sinks)
+    watch = FlagWatch(settings, service.flags, reread)
     listener = _listen(settings)
     grpc_server = GrpcServer(service)
     http_server = _http_server(service)
@@ -106,7 +123,7 @@ async def serve(settings: SMFSettings) -> None:
         await grpc_server.start()
         http_task = asyncio.create_task(http_server.serve(sockets=[listener]), name="http")
         try:
-            await _run(service, grpc_server, http_task, stop, listener.getsockname()[1])
+            await _run(service, grpc_server, http_task, stop, listener.getsockname()[1], pipeline, watch)
             await _drain(service, grpc_server)
         finally:
             http_server.should_exit = True
@@ -114,13 +131,23 @@ async def serve(settings: SMFSettings) -> None:
             await asyncio.gather(grpc_server.stop(grace), http_task, return_exceptions=True)
     finally:
         listener.close()
+        await watch.stop()
+        await pipeline.stop()
         await service.engine.close()
         await heartbeat.stop()
+        if traces is not None:
+            await asyncio.to_thread(traces.shutdown)
         log.info("stopped")
 
 
 async def _run(
-    service: Service, grpc_server: GrpcServer, http_task: asyncio.Task[None], stop: asyncio.Event, http_port: int
+    service: Service,
+    grpc_server: GrpcServer,
+    http_task: asyncio.Task[None],
+    stop: asyncio.Event,
+    http_port: int,
+    pipeline: Pipeline,
+    watch: FlagWatch,
 ) -> None:
     starting = asyncio.create_task(service.engine.start(), name="engine-start")
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -130,14 +157,43 @@ async def _run(
         await asyncio.wait({starting})
     else:
         starting.result()
+        await watch.start()
+        pipeline.start()
+        consuming = _consuming(service, stop)
         service.phase = Phase.SERVING
         await grpc_server.refresh_health()
         where = {"http_port": http_port, "grpc_port": grpc_server.port, "data_dir": str(service.settings.data_dir)}
         log.info("serving HTTP on port %d and gRPC on port %d", http_port, grpc_server.port, extra=where)
-        await asyncio.wait({stopping, http_task}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, http_task, *consuming}, return_when=asyncio.FIRST_COMPLETED)
+        await _end(consuming, stop)
     stopping.cancel()
     if http_task.done():
         http_task.result()
+
+
+def _consuming(service: Service, stop: asyncio.Event) -> set[asyncio.Task[None]]:
+    """The consumer in this process, where the settings want one."""
+    engine = service.engine
+    if not engine.settings.consumer_in_serve:
+        return set()
+    brokers(engine.settings)
+    try:
+        from memory_runtime.engine.identity import identity_of
+        from memory_runtime.events.consumer import Consumer
+    except ImportError:
+        raise without_the_extra("consumer_in_serve") from None
+    ingestor = Ingestor(engine.ledger, engine.provider, engine.settings, engine.clock)
+    consumer = Consumer(engine.settings, ingestor, engine.metrics, lambda: identity_of(engine.ledger))
+    return {asyncio.create_task(consumer.run(stop), name="consumer")}
+
+
+async def _end(consuming: set[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    """Finishes the batch in hand. Raises what ended the consumer, if anything but the stop did."""
+    stop.set()
+    if consuming:
+        await asyncio.wait(consuming)
+        for task in consuming:
+            task.result()
 
 
 async def _drain(service: Service, grpc_server: GrpcServer) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+import logging
 import time
 from collections.abc import Mapping
 
 from memory_runtime.access import Admission, Authenticator, BodyBudget, RateLimiter, TokenSource, scope_of
 from memory_runtime.engine import MemoryEngine, Readiness
+from memory_runtime.flags import build_flags
+from memory_runtime.model.actor import act_as
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SMFSettings
@@ -35,6 +38,7 @@ class Service:
         self.bodies = BodyBudget(room_for=self.body_limit)
         self._authenticator = Authenticator(TokenSource(settings), disabled=settings.auth_disabled)
         self._limiter = RateLimiter(settings.rate_limit_max, settings.rate_limit_window_seconds)
+        self.flags = build_flags(settings, self.reload, engine.metrics.backends)
 
     def admit(self, headers: Mapping[str, str], peer: str, *, wrong_is_forbidden: bool = False) -> Scope:
         """The scope of a request whose headers (names in lower case) open the door.
@@ -47,11 +51,22 @@ class Service:
         except SomaError:
             self._limiter.spend(("refused", peer))
             raise
+        act_as(f"{'anonymous' if self.settings.auth_disabled else 'token'}@{peer}")
         scope = scope_of(headers, self.settings)
         self._limiter.spend((peer, scope.tenant))
         if self.phase is Phase.STARTING:
             raise Unavailable("still starting", remedy="wait for /readyz to answer 200", retry_after=1.0)
         return scope
+
+    def reload(self, settings: SMFSettings) -> None:
+        """Takes over settings of which only reloadable ones differ: here, in the engine, and for the log."""
+        before, self.settings = self.settings, settings
+        limit = (settings.rate_limit_max, settings.rate_limit_window_seconds)
+        if limit != (before.rate_limit_max, before.rate_limit_window_seconds):
+            self._limiter = RateLimiter(*limit)
+        if settings.log_level != before.log_level:
+            logging.getLogger().setLevel(settings.log_level)
+        self.engine.reload(settings)
 
     async def readiness(self) -> Readiness:
         """The engine's readiness; never ready while starting or draining."""

@@ -43,3 +43,5 @@ def configure_logging(level: str, form: str, *, stream: TextIO | None = None) ->
     # they repeat what our own lines say, or say it of every request
     for name in ("uvicorn.access", "asyncio", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # it shouts for as long as a broker is away, and our own lines say so once
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -10,6 +10,10 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from memory_runtime.model.errors import SomaError
+from memory_runtime.telemetry.backends import BackendMetrics
+from memory_runtime.telemetry.caching import CacheMetrics
+from memory_runtime.telemetry.cardinality import FirstValues
+from memory_runtime.telemetry.vectors import VectorMetrics
 
 _LATENCY: Final = (
     0.0005,
@@ -37,12 +41,16 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        self._namespaces, self._tenants, self._link_types = FirstValues(), FirstValues(), FirstValues(20)
         self.api_requests = self._counter("api_requests_total", "Requests received.", "endpoint", "method")
         self.api_latency = self._histogram("api_request_latency_seconds", "Time to answer.", "endpoint", "method")
         self.api_responses = self._counter("api_responses_total", "Responses sent.", "endpoint", "method", "status")
         self.http_404 = self._counter("http_404_requests_total", "Requests for routes that do not exist.")
         self.api_deletes = self._counter("api_delete_success_total", "Memories deleted by request.")
         self.graph_links = self._counter("sfm_graph_link_total", "Links requested.", "tenant", "link_type", "status")
+        self.graph_walks = self._counter(
+            "soma_graph_walks_total", "Walks over links, by what answered and why.", "answered_by", "why"
+        )
         self.stores = self._counter("soma_memory_store_total", "Memories stored.", "namespace")
         self.store_latency = self._histogram(
             "soma_memory_store_latency_seconds", "Time from request to durable acknowledgement.", "namespace"
@@ -86,6 +94,35 @@ class Metrics:
         for reason in ("ttl", "rows", "bytes"):
             self.evictions.labels(reason)
         self.archive_bytes = self._gauge("soma_memory_archive_bytes", "Bytes of the archives on disk.")
+        self.sink_lag = self._gauge("soma_memory_sink_lag", "Changes that the sink does not hold yet.", "sink")
+        self.sink_delivered = self._counter("soma_memory_sink_delivered", "Changes that the sink has taken.", "sink")
+        self.sink_failures = self._counter("soma_memory_sink_failures", "Deliveries to the sink that failed.", "sink")
+        self.sink_breaker_open = self._gauge(
+            "soma_memory_sink_breaker_open", "1 while the sink is only tried one change at a time.", "sink"
+        )
+        self.backends = BackendMetrics(self.registry)
+        self.cache = CacheMetrics(self.registry)
+        self.dead_letters = self._counter(
+            "soma_memory_dead_letters", "Events put on the dead-letter topic.", "source", "reason"
+        )
+        self.consumed = self._counter("consumer_messages_consumed_total", "Records read from the topic.", "topic")
+        self.consumer_success = self._counter("consumer_process_success_total", "Events processed.", "component")
+        self.consumer_failure = self._counter(
+            "consumer_process_failure_total", "Events refused, and batches put off.", "component"
+        )
+        self.consumer_latency = self._histogram(
+            "consumer_processing_latency_seconds", "Time from a batch being read to its offsets being committed."
+        )
+        self.consumer_events = self._counter("soma_consumer_events", "Events by what became of them.", "outcome")
+        self.consumer_lag = self._gauge(
+            "soma_consumer_lag", "Records of the partition that the group has not committed.", "topic", "partition"
+        )
+        self.dlq_letters = self._counter(
+            "soma_memory_dlq_letters", "Dead letters that were tried again, by what became of them.", "outcome"
+        )
+        self.vectors = VectorMetrics(self.registry)
+        self._stored: dict[str, tuple[Counter, Histogram]] = {}
+        self._answered: dict[tuple[str, str, str], tuple[Counter, Histogram, Counter]] = {}
         self.build = Info("soma_memory_build", "How the runtime is made.", registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -97,6 +134,22 @@ class Metrics:
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=_LATENCY)
 
+    def answered(self, endpoint: str, method: str, status: str, seconds: float) -> None:
+        """Counts and times one answer; `endpoint` is a route or an RPC, never a path with a value in it."""
+        key = (endpoint, method, status)
+        kept = self._answered.get(key)
+        if kept is None:
+            # looking three children up by their labels takes as long as a small answer does
+            kept = self._answered[key] = (
+                self.api_requests.labels(endpoint, method),
+                self.api_latency.labels(endpoint, method),
+                self.api_responses.labels(endpoint, method, status),
+            )
+        requests, latency, responses = kept
+        requests.inc()
+        latency.observe(seconds)
+        responses.inc()
+
     @contextlib.contextmanager
     def storing(self, namespace: str, count: int) -> Iterator[None]:
         """Counts and times the stores inside; errors by their code."""
@@ -106,8 +159,25 @@ class Metrics:
         except SomaError as error:
             self.store_errors.labels(error.code).inc()
             raise
-        self.stores.labels(namespace).inc(count)
-        self.store_latency.labels(namespace).observe(time.perf_counter() - start)
+        label = self._namespaces(namespace)
+        kept = self._stored.get(label)
+        if kept is None:
+            kept = self._stored[label] = (self.stores.labels(label), self.store_latency.labels(label))
+        kept[0].inc(count)
+        kept[1].observe(time.perf_counter() - start)
+
+    @contextlib.contextmanager
+    def linking(self, tenant: str, link_type: str) -> Iterator[None]:
+        """Counts the link made inside: `ok`, or its error's code."""
+        status = "INTERNAL"
+        try:
+            yield
+            status = "ok"
+        except SomaError as error:
+            status = error.code
+            raise
+        finally:
+            self.graph_links.labels(self._tenants(tenant), self._link_types(link_type), status).inc()
 
     @contextlib.contextmanager
     def recalling(self, count: int) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Commands for whoever runs a server: retention, archives, gates, importance."""
+"""Commands for whoever runs a server: retention, archives, gates, importance, the vector store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import urllib.parse
 from typing import Any
 
 from memory_runtime.surfaces.cli.client import Client
-from memory_runtime.surfaces.cli.results import show
+from memory_runtime.surfaces.cli.results import EXIT_FAILED, show
 
 
 def retention_plan(arguments: argparse.Namespace) -> int:
@@ -102,3 +102,18 @@ def importance(arguments: argparse.Namespace) -> int:
     else:
         found = client.post(f"/importance/{arguments.action}", {})
     return show(found, json.dumps(found, indent=2), as_json=arguments.json)
+
+
+def vectors(arguments: argparse.Namespace) -> int:
+    """Compares the vector store with the ledger, or fills it again. Exit status 1 where they differ."""
+    client = Client(arguments)
+    if arguments.action == "rebuild":
+        found = client.post("/vectors/rebuild", {})
+        text = "the rebuild has begun" if found["begun"] else "a rebuild is under way"
+        return show(found, f"{text}: see it through with `soma vectors reconcile`", as_json=arguments.json)
+    found = client.post("/vectors/reconcile", {"repair": arguments.repair})
+    counts = ", ".join(f"{found[kind]:,} {kind}" for kind in ("missing", "stale", "foreign", "pending", "repaired"))
+    verdict = "equal" if found["equal"] else "DIFFERENT: run it again with --repair"
+    sides = "  ".join(f"{side} {found[f'{side}_rows']:,} {found[f'{side}_hash']}" for side in ("ledger", "store"))
+    show(found, "\n".join([sides, counts, verdict]), as_json=arguments.json)
+    return 0 if found["equal"] else EXIT_FAILED

@@ -1,9 +1,10 @@
-"""Commands that run here rather than on a server: serve, migrate, healthcheck, version."""
+"""Commands that run here rather than on a server: serve, healthcheck, version."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -16,7 +17,8 @@ _OVERRIDES = (
 )
 
 
-def _load(arguments: argparse.Namespace) -> Any:
+def load(arguments: argparse.Namespace) -> Any:
+    """The settings as these options, the environment and the file say; exit code 2 where they cannot be used."""
     from memory_runtime.settings import SettingsError, load_settings
 
     overrides = {name: getattr(arguments, name, None) for name in _OVERRIDES}
@@ -28,15 +30,22 @@ def _load(arguments: argparse.Namespace) -> Any:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C."""
-    loaded = _load(arguments)
+    loaded = load(arguments)
 
     import logging
 
     from memory_runtime.model.errors import SomaError
-    from memory_runtime.settings import SettingsError
+    from memory_runtime.settings import SettingsError, load_settings
     from memory_runtime.surfaces.serve import serve as run
     from memory_runtime.surfaces.serve import with_token
     from memory_runtime.telemetry.logs import configure_logging
+
+    def adjusted(fresh: Any) -> Any:
+        """With what is not configured but follows from where it runs: so a reload sees no change there."""
+        changed, _ = with_token(fresh.settings)
+        if "log_format" not in fresh.origins and sys.stderr.isatty():
+            changed = changed.model_copy(update={"log_format": "text"})
+        return dataclasses.replace(fresh, settings=changed)
 
     settings = loaded.settings
     if "log_format" not in loaded.origins and sys.stderr.isatty():
@@ -50,7 +59,8 @@ def serve(arguments: argparse.Namespace) -> int:
         settings, where = with_token(settings)
         if where is not None:
             print(where, file=sys.stderr)
-        asyncio.run(run(settings))
+        overrides = {name: getattr(arguments, name, None) for name in _OVERRIDES}
+        asyncio.run(run(settings, lambda: adjusted(load_settings(config_file=arguments.config, overrides=overrides))))
     except SettingsError as error:
         raise CommandFailed(str(error), error.exit_code) from None
     except SomaError as error:
@@ -59,28 +69,6 @@ def serve(arguments: argparse.Namespace) -> int:
     except Exception:
         log.critical("the server failed", exc_info=True)
         raise CommandFailed("the server failed; the log says why", EXIT_FAILED) from None
-    return EXIT_OK
-
-
-def migrate(arguments: argparse.Namespace) -> int:
-    """Brings the ledger to this version's schema, and says where it is."""
-    settings = _load(arguments).settings
-
-    from memory_runtime.model.errors import SomaError
-    from memory_runtime.settings import SettingsError
-    from memory_runtime.stores.migrating import migrate as bring
-    from memory_runtime.stores.sqlite import opening
-
-    path = settings.data_dir / opening.FILE_NAME
-    try:
-        opening.prepare_directory(settings.data_dir)
-        with opening.lock_directory(settings.data_dir):
-            bring(path)
-    except SettingsError as error:
-        raise CommandFailed(str(error), error.exit_code) from None
-    except SomaError as error:
-        raise CommandFailed(error.message, EXIT_FAILED) from None
-    print(f"the ledger at {path} has this version's schema")
     return EXIT_OK
 
 

@@ -32,11 +32,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _local(commands)
+    _dead_letters(commands)
+    _audit(commands)
     connection = _connection()
     _memories(commands, connection)
     _graph(commands, connection)
     _many(commands, connection)
     _admin(commands, connection)
+    _vectors(commands, connection)
     return parser
 
 
@@ -85,13 +88,72 @@ def _local(commands: Any) -> None:
     serve.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
     serve.add_argument("--log-format", choices=["json", "text"], help="default: text on a terminal, else json")
     serve.add_argument("--auth-disabled", action="store_true", default=None, help="serve without a token: open to all")
-    migrate = add("migrate", "Bring the ledger in a data directory to this version's schema", later("local", "migrate"))
-    migrate.add_argument("--config", help="settings file, YAML or JSON (SOMA_CONFIG_FILE)")
-    migrate.add_argument("--data-dir", help="where the memories are kept (SOMA_DATA_DIR; default ./soma-data)")
+    consume = add("consume", "Apply the events of Kafka to the ledger until told to stop", later("events", "consume"))
+    _configured(consume)
+    consume.add_argument(
+        "--dead-letters", action="store_true", help="try refused events of the dead-letter topic again instead"
+    )
+    consume.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
+    consume.add_argument("--log-format", choices=["json", "text"], help="default: text on a terminal, else json")
+    migrate = add("migrate", "Bring the ledger to this version's schema", later("migration", "migrate"))
+    _configured(migrate)
+    migrate.add_argument("--check", action="store_true", help="only say whether it is needed: exit 1 where it is")
+    migrate.add_argument("--to", default="head", metavar="REVISION", help="go back to a revision (default head)")
+    migrate.add_argument(
+        "--schema-only", action="store_true", help="do not take over what the service before this one has stored"
+    )
+    migrate.add_argument("--json", action="store_true", help="print JSON")
     check = add("healthcheck", "Ask a server's gRPC health service; exit 0 when serving", later("local", "healthcheck"))
     check.add_argument("--address", help="HOST:PORT (default 127.0.0.1 and SOMA_GRPC_PORT or 50053)")
     check.add_argument("--timeout", type=float, default=3.0, help="seconds to wait (default 3)")
     add("version", "Print the version", later("local", "version"))
+
+
+def _configured(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", help="settings file, YAML or JSON (SOMA_CONFIG_FILE)")
+    command.add_argument("--data-dir", help="where the memories are kept (SOMA_DATA_DIR; default ./soma-data)")
+
+
+def _dead_letters(commands: Any) -> None:
+    text = "Events that could not be applied or published: list, show, put back, clear away"
+    group = commands.add_parser("dlq", help=text, description=text)
+    add = _Commands(group.add_subparsers(title="actions", required=True, metavar="ACTION"), ()).add
+    listing = add("list", "List the letters that wait", later("events", "dlq_list"))
+    listing.add_argument("--all", action="store_true", help="those that were put back or applied, too")
+    show = add("show", "Show a letter with its headers and bytes", later("events", "dlq_show"))
+    show.add_argument("letter", help="partition:offset, from `soma dlq list`")
+    replay = add("replay", "Put letters back on the topics they come from", later("events", "dlq_replay"))
+    replay.add_argument("letters", nargs="*", metavar="LETTER", help="partition:offset, from `soma dlq list`")
+    replay.add_argument("--all", action="store_true", help="every letter that waits")
+    purge = add("purge", "Delete letters for good", later("events", "dlq_purge"))
+    purge.add_argument("--yes", action="store_true", help="really; without it nothing is deleted")
+    purge.add_argument("--settled", action="store_true", help="stop before the first letter that still waits")
+    for command in (listing, show, replay, purge):
+        command.add_argument("--config", help="settings file, YAML or JSON (SOMA_CONFIG_FILE)")
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _audit(commands: Any) -> None:
+    text = "The audit chain: who deleted, held, rebuilt, restored what; and whether it is whole"
+    group = commands.add_parser("audit", help=text, description=text)
+    add = _Commands(group.add_subparsers(title="actions", required=True, metavar="ACTION"), ()).add
+    listing = add("list", "List the newest lines", later("audit", "listing"))
+    listing.add_argument("--since", help="from this time on: epoch seconds or ISO 8601")
+    listing.add_argument("--tenant", help="only this tenant's")
+    listing.add_argument("--limit", type=_count, default=100, help="how many (default 100)")
+    verify = add(
+        "verify", "Prove that no line was changed or taken out; exit 1 where one was", later("audit", "verify")
+    )
+    verify.add_argument("--anchor", metavar="NUMBER:HASH", help="a line noted before: shows that no later one is gone")
+    for command in (listing, verify):
+        _configured(command)
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
+    return int(text)
 
 
 def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
@@ -105,7 +167,7 @@ def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
     store.add_argument("--timestamp", help="when it happened: epoch seconds or ISO 8601 (default now)")
     store.add_argument("--importance", type=float, help="raw importance (default 1)")
     store.add_argument("--ttl", help="forget it after this long, such as 90d")
-    store.add_argument("--pinned", action="store_true", help="is never forgotten (it decays in rank like any other)")
+    store.add_argument("--pinned", action="store_true", help="does not decay and is never forgotten")
     recall = add("recall", "Recall memories by meaning", later("remote", "recall"))
     recall.add_argument("--query", required=True, help="what to look for")
     recall.add_argument("--top-k", type=int, default=5, help="how many (default 5)")
@@ -147,17 +209,25 @@ def _graph(commands: Any, connection: argparse.ArgumentParser) -> None:
     neighbors.add_argument("--type", dest="link_type", help="only links of this type")
     neighbors.add_argument("--limit", type=int, help="how many")
 
+    export = add("export-graph", "Write every link of the scope as GraphML", later("graph", "export_graph"))
+    export.add_argument("--path", required=True, help="the file to write; - is standard output")
+    load = add("import-graph", "Link memories as a GraphML file says", later("graph", "import_graph"))
+    load.add_argument("--path", required=True, help="the file to read; - is standard input")
+    load.add_argument("--skip-missing", action="store_true", help="leave out links between memories that are not there")
+
 
 def _many(commands: Any, connection: argparse.ArgumentParser) -> None:
     add = _Commands(commands, [connection]).add
     bulk = add("store-bulk", "Store the memories of a JSON or JSON-lines file", later("transfer", "store_bulk"))
     bulk.add_argument("--file", required=True, help="items of {coord, payload, type, …}; - is standard input")
     export = add(
-        "export-memories", "Write every memory of the scope as JSON lines", later("transfer", "export_memories")
+        "export-memories",
+        "Write every memory and link of the scope, JSON lines",
+        later("transfer", "export_memories"),
     )
     export.add_argument("--path", required=True, help="the file to write; - is standard output")
     export.add_argument("--no-vectors", action="store_true", help="leave the vectors out: import embeds the text anew")
-    load = add("import-memories", "Store what export-memories wrote", later("transfer", "import_memories"))
+    load = add("import-memories", "Store what export-memories wrote", later("importing", "import_memories"))
     load.add_argument("--path", required=True, help="the file to read; - is standard input")
     load.add_argument("--replace", action="store_true", help="first delete what is at each coordinate")
     delete = add("delete-many", "Delete the memories at coordinates", later("transfer", "delete_many"))
@@ -192,6 +262,16 @@ def _admin(commands: Any, connection: argparse.ArgumentParser) -> None:
     revert = add("revert", "Take a gate's change back", later("admin", "gates"))
     revert.add_argument("gate", help="G1 to G6")
     revert.set_defaults(action="revert")
+    add = _group(commands, connection, "flags", "Show and change feature flags; the whole fleet follows")
+    add("list", "Show every flag: its value, where it is from, what it does", later("flags", "flags")).set_defaults(
+        action="list"
+    )
+    for action, text in (("get", "Show a flag"), ("set", "Set a flag"), ("unset", "Remove it: its default counts")):
+        flag = add(action, text, later("flags", "flags"))
+        flag.add_argument("flag", help="a name from `soma flags list`")
+        if action == "set":
+            flag.add_argument("value", help="as its setting takes it, such as true, 0.5 or DEBUG")
+        flag.set_defaults(action=action)
     add = _group(commands, connection, "importance", "Rebuild importances by a new normaliser version")
     for action, text in (
         ("status", "Show the rebuild that waits to be confirmed"),
@@ -201,6 +281,14 @@ def _admin(commands: Any, connection: argparse.ArgumentParser) -> None:
         ("confirm", "Keep it for good"),
     ):
         add(action, text, later("admin", "importance")).set_defaults(action=action)
+
+
+def _vectors(commands: Any, connection: argparse.ArgumentParser) -> None:
+    add = _group(commands, connection, "vectors", "Compare the vector store (Qdrant) with the ledger, or fill it again")
+    reconcile = add("reconcile", "Compare by range hashes; exit 1 where they differ", later("admin", "vectors"))
+    reconcile.add_argument("--repair", action="store_true", help="mend what differs")
+    reconcile.set_defaults(action="reconcile")
+    add("rebuild", "Fill it again from the ledger", later("admin", "vectors")).set_defaults(action="rebuild")
 
 
 def _group(commands: Any, connection: argparse.ArgumentParser, name: str, text: str) -> Callable[..., Any]:

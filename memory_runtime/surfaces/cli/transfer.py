@@ -1,4 +1,4 @@
-"""Commands that move many memories: bulk store, export, import, delete. JSON lines in and out, progress meanwhile."""
+"""Commands that move many memories: bulk store, export, delete. JSON lines in and out, progress meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import gzip
 import json
 import os
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,42 +18,47 @@ from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progr
 
 BATCH = 200
 BATCH_BYTES = 2 << 20
-SCHEMA = 1
-KEPT = ("timestamp", "importance", "features", "pinned", "expires_at", "vector")
+SCHEMA = 2
+KEPT = (
+    *(
+        "coordinate",
+        "memory_type",
+        "payload",
+        "timestamp",
+        "importance",
+        "importance_norm",
+        "features",
+        "pinned",
+        "hold",
+    ),
+    *("expires_at", "ingested", "accessed", "access_count", "model_revision", "vector"),
+)
 
 
 def store_bulk(arguments: argparse.Namespace) -> int:
     """Stores the items of a file, in batches that are each all or nothing."""
-    with _reading(arguments.file) as file:
+    with reading(arguments.file) as file:
         stored = _store(Client(arguments), _items(file, arguments.file), "stored")
     return show({"stored": stored}, f"stored {stored:,} memories", as_json=arguments.json)
 
 
 def export_memories(arguments: argparse.Namespace) -> int:
-    """Writes every memory of the scope. A file appears whole or not at all."""
+    """Writes every memory of the scope, then its links. A file appears whole or not at all."""
     client = Client(arguments)
     progress = Progress("exported")
-    count = 0
-    with _writing(arguments.path) as file:
+    count = linked = 0
+    with writing(arguments.path) as file:
         for count, memory in enumerate(_pages(client, vectors=not arguments.no_vectors), start=1):
-            file.write(json.dumps(_exported(memory), ensure_ascii=False, sort_keys=True) + "\n")
+            file.write(_text(_exported(memory)))
             progress.at(count)
+        for link in links(client):
+            linked += 1
+            file.write(_text({"kind": "link", "schema": SCHEMA} | link))
     progress.done(count)
     if arguments.path != "-":
-        show({"exported": count}, f"exported {count:,} memories to {arguments.path}", as_json=arguments.json)
+        text = f"exported {count:,} memories and {linked:,} links to {arguments.path}"
+        show({"exported": count, "links": linked}, text, as_json=arguments.json)
     return 0
-
-
-def import_memories(arguments: argparse.Namespace) -> int:
-    """Stores exported memories, of ours or of the service we replace; what has expired meanwhile is left out."""
-    client = Client(arguments)
-    with _reading(arguments.path) as file:
-        lines = (_imported(line, number) for number, line in _lines(file))
-        items: Iterable[dict[str, Any]] = (item for item in lines if item is not None)
-        if arguments.replace:
-            items = _deleting(client, items)
-        stored = _store(client, items, "imported")
-    return show({"imported": stored}, f"imported {stored:,} memories", as_json=arguments.json)
 
 
 def delete_many(arguments: argparse.Namespace) -> int:
@@ -64,39 +68,29 @@ def delete_many(arguments: argparse.Namespace) -> int:
     progress = Progress("deleted", len(coords))
     deleted = 0
     for count, coord in enumerate(coords, start=1):
-        deleted += _delete(client, coord, arguments.memory_type)
+        deleted += delete_at(client, coord, arguments.memory_type)
         progress.at(count)
     progress.done(len(coords))
     return show({"deleted": deleted}, f"deleted {deleted:,} of {len(coords):,}", as_json=arguments.json)
 
 
-def _delete(client: Client, coord: str, memory_type: str | None = None) -> bool:
+def delete_at(client: Client, coord: str, memory_type: str | None = None) -> bool:
     query = f"?memory_type={urllib.parse.quote(memory_type)}" if memory_type else ""
     path = f"/memories/{urllib.parse.quote(coord, safe=',')}{query}"
     return bool(client.request("DELETE", path)["deleted"])
 
 
-def _deleting(client: Client, items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    # Once a coordinate: two memory types of the file may share one.
-    gone: set[str] = set()
-    for item in items:
-        if item["coord"] not in gone:
-            gone.add(item["coord"])
-            _delete(client, item["coord"])
-        yield item
-
-
 def _store(client: Client, items: Iterable[dict[str, Any]], what: str) -> int:
     progress = Progress(what)
     stored = 0
-    for batch in _batches(items):
+    for batch in batches(items):
         stored += int(client.post("/store_bulk", {"items": batch})["stored"])
         progress.at(stored)
     progress.done(stored)
     return stored
 
 
-def _batches(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def batches(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
     size = 0
     for item in items:
@@ -113,47 +107,34 @@ def _batches(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def _pages(client: Client, *, vectors: bool) -> Iterator[dict[str, Any]]:
     after = None
     while True:
-        page = client.get("/memories", after=after, limit=500, vectors=str(vectors).lower())
+        page = client.get("/memories", after=after, limit=500, vectors=str(vectors).lower(), full="true")
         yield from page["memories"]
         after = page["next"]
         if after is None:
             return
 
 
+def _text(line: dict[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n"
+
+
 def _exported(memory: dict[str, Any]) -> dict[str, Any]:
     line = {"kind": "memory", "schema": SCHEMA}
-    line |= {name: memory[name] for name in ("coordinate", "memory_type", "payload")}
-    return line | {name: memory[name] for name in KEPT if memory.get(name)}
+    return line | {name: memory[name] for name in KEPT if memory.get(name) is not None}
 
 
-def _imported(line: dict[str, Any], number: int) -> dict[str, Any] | None:
-    if line.get("kind") in {"archive", "end"}:
-        return None  # the first and the last line of an archive of retention
-    coordinate = line.get("coordinate")
-    if not isinstance(coordinate, list):
-        raise CommandFailed(f"line {number}: no coordinate; was this written by export-memories?", EXIT_USAGE)
-    payload = line["payload"] if line.get("kind") == "memory" or "payload" in line else _old_payload(line)
-    item = {
-        "coord": ",".join(repr(float(value)) for value in coordinate),
-        "payload": payload,
-        "type": line.get("memory_type") or "episodic",
-    }
-    item |= {name: line[name] for name in KEPT if name != "expires_at" and line.get(name) is not None}
-    if line.get("expires_at") is not None:
-        left = float(line["expires_at"]) - time.time()
-        if left <= 0:
-            return None
-        item["ttl"] = f"{left:.3f}s"
-    return item
+def links(client: Client) -> Iterator[dict[str, Any]]:
+    """Every link of the scope, in order."""
+    after = None
+    while True:
+        page = client.get("/graph/links", after=after, limit=1000)
+        yield from page["links"]
+        after = page["next"]
+        if after is None:
+            return
 
 
-def _old_payload(line: dict[str, Any]) -> dict[str, Any]:
-    """The payload in a line of the old service, which wrote its own fields among the payload's."""
-    added = {"coordinate", "memory_type", "importance_norm", "access_count", "links"}
-    return {name: value for name, value in line.items() if name not in added}
-
-
-def _lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def lines_of(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, text in enumerate(file, start=1):
         if not text.strip():
             continue
@@ -172,7 +153,7 @@ def _items(file: IO[str], name: str) -> Iterator[dict[str, Any]]:
     try:
         value = json.loads(text)
     except ValueError:
-        yield from (line for _, line in _lines(text.splitlines()))
+        yield from (line for _, line in lines_of(text.splitlines()))
         return
     if isinstance(value, dict):
         value = value.get("items", [value])
@@ -182,7 +163,7 @@ def _items(file: IO[str], name: str) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _reading(name: str) -> Iterator[IO[str]]:
+def reading(name: str) -> Iterator[IO[str]]:
     if name == "-":
         yield sys.stdin
         return
@@ -197,7 +178,7 @@ def _reading(name: str) -> Iterator[IO[str]]:
 
 
 @contextlib.contextmanager
-def _writing(name: str) -> Iterator[IO[str]]:
+def writing(name: str) -> Iterator[IO[str]]:
     if name == "-":
         yield sys.stdout
         return

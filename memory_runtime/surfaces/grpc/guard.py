@@ -20,7 +20,9 @@ from google.protobuf.message import DecodeError
 
 from memory_runtime.model.errors import DeadlineExceeded, Internal, InvalidArgument, SomaError
 from memory_runtime.model.records import Scope
+from memory_runtime.stores.resilience.deadline import deadline_after
 from memory_runtime.surfaces.service import Service
+from memory_runtime.telemetry.tracing import request_span
 
 log = logging.getLogger("memory_runtime.grpc")
 
@@ -41,21 +43,26 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The handler of a call, guarded unless it is open."""
-        handler = await continuation(details)
         method: str = details.method
+        known = self._handlers.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(details)
         if handler is None or method.startswith(OPEN_SERVICES) or method in OPEN_METHODS:
             return handler
         if handler.unary_unary is None:
             raise AssertionError(f"{method} is not unary-unary: teach the guard before serving it")
-        return grpc.unary_unary_rpc_method_handler(
+        guarded = self._handlers[method] = grpc.unary_unary_rpc_method_handler(
             self._guarded(handler, method),
             # None hands over the bytes: nothing is parsed for a caller who has not been admitted.
             request_deserializer=None,
             response_serializer=handler.response_serializer,
         )
+        return guarded
 
     def _guarded(self, handler: Any, method: str) -> Behaviour:
         async def call(request: Any, context: Any) -> Any:
@@ -63,7 +70,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
             failure: SomaError | None = None
             answer: Any = None
             try:
-                answer = await self._serve(handler, request, context)
+                answer = await self._serve(handler, method, request, context)
             except SomaError as error:
                 failure = error
             except Exception:  # the last resort: a defect answers without its traceback
@@ -73,27 +80,26 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
                 )
             status = "OK" if failure is None else failure.code
             seconds = time.perf_counter() - began
-            metrics = self._service.engine.metrics
-            metrics.api_requests.labels(method, "GRPC").inc()
-            metrics.api_latency.labels(method, "GRPC").observe(seconds)
-            metrics.api_responses.labels(method, "GRPC", status).inc()
-            log.info("call", extra={"method": method, "status": status, "seconds": round(seconds, 6)})
+            self._service.engine.metrics.answered(method, "GRPC", status, seconds)
+            if log.isEnabledFor(logging.INFO):
+                log.info("call", extra={"method": method, "status": status, "seconds": round(seconds, 6)})
             if failure is not None:
                 await context.abort(_CODES[failure.status.grpc], failure.message, trailing_metadata(failure))
             return answer
 
         return call
 
-    async def _serve(self, handler: Any, raw: bytes, context: Any) -> Any:
+    async def _serve(self, handler: Any, method: str, raw: bytes, context: Any) -> Any:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         CALLER.set(self._service.admit(headers, peer_address(context.peer())))
         allowed = self._service.settings.request_timeout_seconds
         remaining = context.time_remaining()
         seconds = allowed if remaining is None else min(allowed, remaining)
-        with self._service.admission.enter():
+        with self._service.admission.enter(), deadline_after(seconds):
             try:
                 async with asyncio.timeout(max(0.0, seconds)):
-                    return await handler.unary_unary(_parsed(handler, raw), context)
+                    with request_span(method, headers):
+                        return await handler.unary_unary(_parsed(handler, raw), context)
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"no answer within {seconds:.3g} s",

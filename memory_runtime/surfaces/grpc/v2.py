@@ -18,6 +18,9 @@ from memory_runtime.surfaces.grpc.guard import CALLER
 from memory_runtime.surfaces.grpc.values import json_object
 from memory_runtime.surfaces.service import Service
 
+# json.dumps with an argument makes an encoder at each call
+_TEXT = json.JSONEncoder(ensure_ascii=False)
+
 
 class MemoryServiceV2(stubs.MemoryServiceServicer):
     """Translates; the guard has admitted the caller, the engine decides."""
@@ -82,7 +85,7 @@ class MemoryServiceV2(stubs.MemoryServiceServicer):
 
 
 def _vector(values: Sequence[float]) -> Vector | None:
-    return np.fromiter(values, dtype=np.float32, count=len(values)) if len(values) else None
+    return np.array(values, dtype=np.float32) if len(values) else None
 
 
 def _half_life(request: Any) -> Any:
@@ -95,7 +98,7 @@ def _half_life(request: Any) -> Any:
 def _item(item: Any, path: str) -> StoreItem:
     return StoreItem(
         coordinate=make_coordinate(item.coordinate, field=f"{path}coordinate"),
-        payload=json_object(item.payload_json, field=f"{path}payload_json"),
+        payload=json_object(item.payload_json, field=f"{path}payload_json", checked_later=True),
         memory_type=item.memory_type or "episodic",
         timestamp=item.timestamp if item.HasField("timestamp") else None,
         importance=item.importance if item.HasField("importance") else None,
@@ -120,7 +123,7 @@ def _record(record: MemoryRecord) -> Any:
     return pb.Record(
         id=str(record.id),
         coordinate=record.coordinate,
-        payload_json=json.dumps(record.payload, ensure_ascii=False),
+        payload_json=_TEXT.encode(record.payload),
         memory_type=record.memory_type,
         timestamp=record.event_time,
         importance=1.0 if record.importance is None else record.importance,

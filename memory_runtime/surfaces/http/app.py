@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from memory_runtime.surfaces.http import (
     errors,
     routes_admin,
+    routes_flags,
     routes_graph,
     routes_memories,
     routes_probes,
@@ -55,7 +56,7 @@ def build_app(service: Service) -> ASGIApp:
     app = FastAPI(title=TITLE, version=product_version(), docs_url=None, redoc_url=None)
     app.state.service = service
     errors.install(app)
-    for room in (routes_verbs, routes_memories, routes_graph, routes_probes, routes_admin):
+    for room in (routes_verbs, routes_memories, routes_graph, routes_probes, routes_admin, routes_flags):
         app.include_router(room.router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     guarded: ASGIApp = Guard(app, service)

@@ -17,9 +17,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memory_runtime.model.errors import DeadlineExceeded, PayloadTooLarge, SomaError
+from memory_runtime.stores.resilience.deadline import deadline_after
 from memory_runtime.surfaces.http.errors import error_response, unforeseen
 from memory_runtime.surfaces.service import Service
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.tracing import request_span
 
 log = logging.getLogger("memory_runtime.http")
 
@@ -67,11 +69,12 @@ class Guard:
         headers = exchange.headers
         peer = (scope.get("client") or ("unknown",))[0]
         scope["state"]["soma"] = self._service.admit(headers, peer, wrong_is_forbidden=not ERA_TWO.match(path))
-        with self._service.admission.enter():
-            seconds = self._service.settings.request_timeout_seconds
+        seconds = self._service.settings.request_timeout_seconds
+        with self._service.admission.enter(), deadline_after(seconds):
             try:
                 async with asyncio.timeout(seconds) as deadline, self._body(headers, receive) as replay:
-                    await self._until_gone(exchange, replay, receive, deadline)
+                    with request_span(_span_name(scope), headers):
+                        await self._until_gone(exchange, replay, receive, deadline)
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"no answer within {seconds:g} s",
@@ -131,6 +134,11 @@ class Guard:
             watcher.cancel()
 
 
+def _span_name(scope: Scope) -> str:
+    """Method and first part of the path: what follows may be a coordinate, and one name for each would help nobody."""
+    return f"{scope['method']} /{scope['path'].split('/')[1]}"
+
+
 class _Replay:
     """Gives the application the body that has been read, then nothing until it ends."""
 
@@ -185,9 +193,7 @@ class _Exchange:
         route = self.scope.get("route")
         endpoint = getattr(route, "path", None) or (self.scope["path"] if self.scope["path"] in OPEN_PATHS else "other")
         method = self.scope["method"] if self.scope["method"] in _METHODS else "other"
-        metrics.api_requests.labels(endpoint, method).inc()
-        metrics.api_latency.labels(endpoint, method).observe(seconds)
-        metrics.api_responses.labels(endpoint, method, str(self.status)).inc()
+        metrics.answered(endpoint, method, str(self.status), seconds)
         if endpoint == "other" and self.status == 404:
             metrics.http_404.inc()
         quiet = endpoint in OPEN_PATHS and self.status < 400

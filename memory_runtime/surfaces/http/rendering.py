@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 
 from memory_runtime.engine import Hit, RecallResult
 from memory_runtime.model.records import Edge, MemoryRecord, StoreReceipt
+from memory_runtime.model.timestamps import iso_time
 from memory_runtime.surfaces.explanations import factors, plain
-from memory_runtime.surfaces.timestamps import iso_time
 
 Json = dict[str, Any]
 
@@ -89,6 +89,16 @@ def store_headers(receipts: Sequence[StoreReceipt]) -> dict[str, str]:
 def recall_headers(results: Iterable[RecallResult]) -> dict[str, str]:
     """The sequence that an answer includes."""
     return {"X-Soma-Seq": str(min((result.seq for result in results), default=0))}
+
+
+def kept(record: MemoryRecord) -> Json:
+    """What an export keeps beside: exact times, the hold, the embedding."""
+    return {
+        "hold": record.hold,
+        "ingested": record.ingest_time,
+        "accessed": record.access_time,
+        "model_revision": record.model_revision,
+    }
 
 
 def edge_data(edge: Edge) -> Json:

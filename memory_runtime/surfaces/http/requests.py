@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from memory_runtime.engine import UNSET, RecallRequest, Unset
-from memory_runtime.model.coordinates import parse_coordinate
+from memory_runtime.engine import UNSET, ExportedMemory, RecallRequest, Unset
+from memory_runtime.model.coordinates import make_coordinate, parse_coordinate
 from memory_runtime.model.duration import DURATION_PATTERN, parse_duration, parse_half_life
 from memory_runtime.model.errors import InvalidArgument
-from memory_runtime.model.records import StoreItem, Vector
-from memory_runtime.surfaces.timestamps import parse_timestamp
+from memory_runtime.model.records import Edge, StoreItem, Vector
+from memory_runtime.model.timestamps import parse_timestamp
 
 MOST_AT_ONCE = 10_000
 LARGEST = 1e300
@@ -38,7 +38,7 @@ class StoreOptions(BaseModel):
     importance: Finite | None = Field(None, description="Raw importance; absent: the payload's importance, else 1.")
     vector: VectorIn | None = Field(None, description="Its embedding; absent: the payload's text is embedded.")
     features: dict[str, Finite] | None = Field(None, description="Feature channels in [0, 1].", max_length=64)
-    pinned: bool = Field(False, description="Neither its ttl nor retention takes it; it decays in rank as others do.")
+    pinned: bool = Field(False, description="It does not decay, and neither its ttl nor retention takes it.")
     ttl: Duration | None = Field(None, description="How long after being stored it is forgotten.")
 
     def item(self, coord: str, payload: dict[str, Any], memory_type: str, *, field: str = "") -> StoreItem:
@@ -261,3 +261,70 @@ class CoordsBody(BaseModel):
     """POST /payloads_by_coords."""
 
     coords: list[Coord | Annotated[list[Finite], Field(min_length=1, max_length=4096)]] = Field(max_length=1000)
+
+
+class LinkLine(BaseModel):
+    """One link of POST /graph/links."""
+
+    from_coord: Coord
+    to_coord: Coord
+    link_type: TypeName = "related"
+    strength: Finite = Field(1.0, ge=0)
+    metadata: JsonObject = Field(default_factory=dict)
+
+    def edge(self, *, field: str) -> Edge:
+        """The engine's edge. Raises InvalidArgument."""
+        source = parse_coordinate(self.from_coord, field=f"{field}from_coord")
+        target = parse_coordinate(self.to_coord, field=f"{field}to_coord")
+        return Edge(source, target, self.link_type, self.strength, self.metadata)
+
+
+class LinksBody(BaseModel):
+    """POST /graph/links."""
+
+    links: list[LinkLine] = Field(max_length=MOST_AT_ONCE)
+    skip_missing: bool = Field(False, description="Leave out links between memories that are not there.")
+
+
+class ExportLine(StoreOptions):
+    """One memory of POST /memories/import, as `soma export-memories` writes it."""
+
+    coordinate: list[Finite] = Field(min_length=1, max_length=4096)
+    payload: Payload
+    memory_type: TypeName
+    importance_norm: Finite
+    ingested: Finite
+    accessed: Finite
+    access_count: int = Field(0, ge=0)
+    hold: bool = False
+    expires_at: Finite | None = None
+    model_revision: Annotated[str, Field(max_length=256)] = "client"
+
+    def exported(self) -> ExportedMemory:
+        """The engine's memory: nothing is read out of the payload. Raises InvalidArgument."""
+        item = StoreItem(
+            coordinate=make_coordinate(self.coordinate),
+            payload=self.payload,
+            memory_type=self.memory_type,
+            timestamp=None if self.timestamp is None else parse_timestamp(self.timestamp),
+            importance=self.importance,
+            vector=None if self.vector is None else as_vector(self.vector),
+            features=self.features,
+            pinned=self.pinned,
+            hold=self.hold,
+        )
+        return ExportedMemory(
+            item,
+            importance_norm=self.importance_norm,
+            ingested=self.ingested,
+            accessed=self.accessed,
+            access_count=self.access_count,
+            expires_at=self.expires_at,
+            model_revision=self.model_revision,
+        )
+
+
+class ImportBody(BaseModel):
+    """POST /memories/import."""
+
+    items: list[ExportLine] = Field(max_length=1000)

@@ -1,6 +1,7 @@
-"""What whoever runs the service asks of it: retention and its archives, gates, importance. Same token as all routes.
+"""What whoever runs the service asks of it: retention and its archives, gates, importance, the vector store.
 
-Retention, archives and importance are of the caller's scope; gates are of the whole process.
+Same token as all routes. Retention, archives and importance are of the caller's scope; gates and the vector store are
+of the whole process.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ class HoldBody(BaseModel):
     hold: bool = Field(True, description="False ends the hold.")
 
 
-def _actor(request: Request) -> str:
-    return f"http {request.client.host}" if request.client else "http"
+class ReconcileBody(BaseModel):
+    """How to compare the vector store with the ledger."""
+
+    repair: bool = Field(False, description="Mend what differs; else only say what does.")
 
 
 def _plan(plan: Plan) -> answers.Json:
@@ -88,9 +91,7 @@ async def retention_sweep(request: Request) -> JSONResponse:
 async def retention_hold(request: Request, body: HoldBody) -> JSONResponse:
     """Puts a memory under a legal hold, or ends it. What is held can be neither deleted nor forgotten."""
     coordinate = parse_coordinate(body.coord)
-    held = await engine(request).retention.hold(
-        scope(request), coordinate, body.memory_type, hold=body.hold, actor=_actor(request)
-    )
+    held = await engine(request).retention.hold(scope(request), coordinate, body.memory_type, hold=body.hold)
     return answer({"coord": body.coord, "hold": body.hold, "memories": held})
 
 
@@ -105,7 +106,7 @@ async def archives(request: Request) -> JSONResponse:
 async def restore_archive(request: Request, name: ArchiveName, body: RestoreBody | None = None) -> JSONResponse:
     """Puts an archive's memories back as they were; what lives is left as it is."""
     pin = body is not None and body.pin
-    restored = await engine(request).retention.restore(scope(request), name, pin=pin, actor=_actor(request))
+    restored = await engine(request).retention.restore(scope(request), name, pin=pin)
     return answer(restored._asdict())
 
 
@@ -125,7 +126,7 @@ def _gate(state: Any) -> Any:
 async def gate_dry_run(request: Request, gate: GateName, body: ChangeBody | None = None) -> JSONResponse:
     """What a gate's change would do to the order and the latency of recent queries. Changes nothing."""
     value = None if body is None else body.value
-    change, effect = await engine(request).gates.dry_run(gate, value=value, actor=_actor(request))
+    change, effect = await engine(request).gates.dry_run(gate, value=value)
     return answer({"change": plain(dict(change)), "effect": plain(effect)})
 
 
@@ -133,14 +134,14 @@ async def gate_dry_run(request: Request, gate: GateName, body: ChangeBody | None
 async def gate_apply(request: Request, gate: GateName, body: ChangeBody | None = None) -> JSONResponse:
     """Puts a gate's change in force, where SOMA_GATES_APPLY_ALLOWED says so; it can be reverted."""
     value = None if body is None else body.value
-    applied, effect = await engine(request).gates.apply(gate, value=value, actor=_actor(request))
+    applied, effect = await engine(request).gates.apply(gate, value=value)
     return answer({"applied": plain(applied), "effect": plain(effect)})
 
 
 @router.post("/gates/{gate}/revert", response_model=answers.Open)
 async def gate_revert(request: Request, gate: GateName) -> JSONResponse:
     """Takes a gate's change back: the setting is as configured again."""
-    return answer({"reverted": plain(await engine(request).gates.revert(gate, actor=_actor(request)))})
+    return answer({"reverted": plain(await engine(request).gates.revert(gate))})
 
 
 @router.get("/importance", response_model=answers.Open)
@@ -158,20 +159,30 @@ async def importance_preview(request: Request) -> JSONResponse:
 @router.post("/importance/rebuild", response_model=answers.Open)
 async def importance_rebuild(request: Request) -> JSONResponse:
     """Gives every memory of the tenant the importance of one new normaliser version, all at once; can be undone."""
-    done = await engine(request).importance.rebuild(scope(request).tenant, actor=_actor(request))
+    done = await engine(request).importance.rebuild(scope(request).tenant)
     return answer({"pending": plain(done)})
 
 
 @router.post("/importance/undo", response_model=answers.Open)
 async def importance_undo(request: Request) -> JSONResponse:
     """Gives back the importances from before the rebuild."""
-    return answer(
-        {"undone": plain(await engine(request).importance.undo(scope(request).tenant, actor=_actor(request)))}
-    )
+    return answer({"undone": plain(await engine(request).importance.undo(scope(request).tenant))})
 
 
 @router.post("/importance/confirm", response_model=answers.Open)
 async def importance_confirm(request: Request) -> JSONResponse:
     """Keeps the rebuild for good and forgets the importances from before."""
-    done = await engine(request).importance.confirm(scope(request).tenant, actor=_actor(request))
+    done = await engine(request).importance.confirm(scope(request).tenant)
     return answer({"confirmed": plain(done)})
+
+
+@router.post("/vectors/reconcile", response_model=answers.Open)
+async def vectors_reconcile(request: Request, body: ReconcileBody | None = None) -> JSONResponse:
+    """Compares the vector store with the ledger by range hashes, row by row where they differ; with `repair`, mends."""
+    return answer(plain(await engine(request).vectors.reconcile(repair=body is not None and body.repair)))
+
+
+@router.post("/vectors/rebuild", response_model=answers.Open)
+async def vectors_rebuild(request: Request) -> JSONResponse:
+    """Fills the vector store again from the ledger, in the background; compare it with the ledger to see it through."""
+    return answer({"begun": engine(request).vectors.begin_rebuild()})

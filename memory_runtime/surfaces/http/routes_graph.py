@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
+from memory_runtime.model.canonical import parse_json
 from memory_runtime.model.coordinates import canonical_coordinate, parse_coordinate
+from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.stores.contracts import EdgeKey
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
 from memory_runtime.surfaces.http.context import engine, scope
@@ -96,6 +100,46 @@ async def graph_link(request: Request, body: bodies.GraphLinkBody) -> JSONRespon
         metadata=body.metadata or {},
     )
     return answer({"from_coord": body.from_coord, "to_coord": body.to_coord, "link_type": link_type, "ok": True})
+
+
+@router.get("/graph/links", response_model=answers.Open)
+async def graph_links(
+    request: Request,
+    after: Annotated[str | None, Query(max_length=400_000, description="The `next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+) -> JSONResponse:
+    """Lists every link of the scope, a page at a time; export reads it."""
+    found = await engine(request).links(scope(request), after=_key(after), limit=limit)
+    shown = [
+        {
+            "from_coord": canonical_coordinate(one.source),
+            "to_coord": canonical_coordinate(one.target),
+            "link_type": one.link_type,
+            "strength": one.weight,
+            "metadata": one.metadata,
+        }
+        for one in found
+    ]
+    last = shown[-1] if len(found) == limit else None
+    following = None if last is None else json.dumps([last["from_coord"], last["link_type"], last["to_coord"]])
+    return answer({"links": shown, "next": following})
+
+
+def _key(after: str | None) -> EdgeKey | None:
+    if after is None:
+        return None
+    key = parse_json(after, field="after")
+    if not isinstance(key, list) or len(key) != 3 or not all(isinstance(part, str) for part in key):
+        raise InvalidArgument("after: is no cursor", field="after", remedy="send the `next` of the page before")
+    return parse_coordinate(key[0], field="after"), key[1], parse_coordinate(key[2], field="after")
+
+
+@router.post("/graph/links", response_model=answers.Open)
+async def link_many(request: Request, body: bodies.LinksBody) -> JSONResponse:
+    """Links many memories, all or none; with `skip_missing` links to memories that are not there are left out."""
+    edges = [one.edge(field=f"links[{at}].") for at, one in enumerate(body.links)]
+    done = await engine(request).link_many(scope(request), edges, skip_missing=body.skip_missing)
+    return answer(done._asdict())
 
 
 @router.get("/graph/neighbors", response_model=answers.GraphNeighbors)

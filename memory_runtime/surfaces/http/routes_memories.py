@@ -18,6 +18,7 @@ from memory_runtime.surfaces.http.rendering import (
     answer,
     context_of,
     found,
+    kept,
     recall_headers,
     receipts_of,
     resource,
@@ -49,11 +50,24 @@ async def list_memories(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     memory_type: TypeQuery = None,
     vectors: Annotated[bool, Query(description="Add each memory's vector.")] = False,
+    full: Annotated[bool, Query(description="Add what an import needs to put it back as it was.")] = False,
 ) -> JSONResponse:
     """Lists the memories of the scope in the order of their ids, a page at a time."""
     records = await engine(request).scan(scope(request), after=after, limit=limit, memory_type=memory_type)
     following = str(records[-1].id) if len(records) == limit else None
-    return answer({"memories": [resource(record, vector=vectors) for record in records], "next": following})
+    shown = [resource(record, vector=vectors) | (kept(record) if full else {}) for record in records]
+    return answer({"memories": shown, "next": following})
+
+
+@router.post("/import", response_model=answers.Open)
+async def import_memories(request: Request, body: bodies.ImportBody) -> JSONResponse:
+    """Puts exported memories back as they were, times, importance, accesses and holds included; all or none.
+
+    One that lives already is stored over, as its next version; what has expired meanwhile is left out.
+    """
+    exported = [one.exported() for one in body.items]
+    done = await engine(request).import_memories(scope(request), exported)
+    return answer(done._asdict())
 
 
 async def _search(request: Request, wanted: RecallRequest, offset: int) -> JSONResponse:

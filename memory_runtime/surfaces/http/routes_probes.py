@@ -14,6 +14,7 @@ from memory_runtime.surfaces.explanations import plain
 from memory_runtime.surfaces.http import responses as answers
 from memory_runtime.surfaces.http.context import engine, scope, service
 from memory_runtime.surfaces.http.rendering import answer
+from memory_runtime.surfaces.http.routes_flags import shown as shown_flag
 from memory_runtime.surfaces.service import Phase
 
 router = APIRouter(tags=["system"])
@@ -92,6 +93,7 @@ async def stats(request: Request) -> JSONResponse:
         "namespace": scope(request).namespace,
         "namespaces": {name: {"total": count} for name, count in found.namespaces.items()},
         "vector_collections": {scope(request).namespace: found.vector_count},
+        "flags": {state.name: shown_flag(state) for state in service(request).flags.states()},
     }
     return answer(shown)
 
