@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from memory_runtime.engine import MemoryEngine, build_engine
@@ -13,6 +14,10 @@ from memory_runtime.model.records import Scope
 from memory_runtime.settings import SMFSettings
 
 Opener = Callable[..., Awaitable[MemoryEngine]]
+
+# speed is a benchmark's business: on a busy machine a deadline would fail tests of what is right
+hypothesis.settings.register_profile("soma", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("soma")
 
 
 @pytest.fixture

@@ -18,6 +18,11 @@ import grpc
 import httpx
 import pytest
 
+from hack.cluster.errors import ClusterError
+from hack.cluster.tools.debian import require
+from hack.requirement import unavailable
+from hack.services.qdrant_rest import start_qdrant_rest
+
 COMMAND = [sys.executable, "-m", "memory_runtime.surfaces.cli"]
 START_SECONDS = 60.0
 
@@ -81,6 +86,18 @@ class Server:
 Serve = Callable[..., Server]
 
 
+def faketime_library() -> Path:
+    """Debian's libfaketime, the variant for threads, to be preloaded; skips or fails where it cannot be had."""
+    try:
+        require(("faketime",), "the tests of clocks")
+    except ClusterError as error:
+        unavailable(str(error))
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        unavailable("libfaketimeMT.so.1 is not where Debian's faketime puts it")
+    return found[0]
+
+
 def start(folder: Path, arguments: list[str], settings: dict[str, str]) -> Server:
     data_dir, log_path = folder / "data", folder / f"log-{uuid.uuid4().hex}.jsonl"
     command = [*COMMAND, "serve", "--http-host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--http-port", "0"]
@@ -117,6 +134,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield starter
     for server in running:
         server.crash()
+
+
+@pytest.fixture(scope="session")
+def qdrant_rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the Qdrant client's own engine behind Qdrant's REST protocol."""
+    service = start_qdrant_rest(tmp_path_factory.mktemp("qdrant-rest"))
+    yield service.url
+    service.stop()
 
 
 @pytest.fixture(scope="module")

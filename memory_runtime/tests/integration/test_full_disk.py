@@ -1,21 +1,30 @@
-"""A volume that fills up, or turns read-only: a clean refusal with the remedy, nothing half stored, then recovery."""
+"""A volume that fills up, has no inode left or turns read-only; a cgroup that runs out of memory (R19).
+
+A clean refusal with the remedy, nothing half stored, then recovery.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
+from hack.requirement import unavailable
 from memory_runtime.engine import MemoryEngine, RecallRequest, build_engine
 from memory_runtime.model.errors import Unavailable
 from memory_runtime.model.records import Scope, StoreItem
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.sqlite import following
+from memory_runtime.tests.integration.conftest import Serve
 
 pytestmark = [
     pytest.mark.integration,
@@ -52,7 +61,7 @@ async def test_a_full_volume_refuses_cleanly_and_recovers_when_space_returns(sma
         assert "space" in str(refusal.remedy)
         hits = (await engine.recall(scope, RecallRequest(vector=np.array([1, 0, 1], np.float32), top_k=500))).hits
         assert {hit.record.payload["n"] for hit in hits} == acknowledged
-        assert not any((await engine.ledger.read(following.half_visible)).values())
+        assert not any((await engine.ledger.read(lambda view: following.half_visible(view.connection))).values())
         assert (await engine.ready()).ledger, "a full volume is not damage"
         ballast.unlink()
         receipt = await engine.store(scope, item(10_000))
@@ -90,3 +99,107 @@ async def test_a_read_only_volume_is_refused_at_the_start_by_name(read_only_volu
     with pytest.raises(SettingsError, match="cannot write"):
         await engine.start()
     await engine.close()
+
+
+@pytest.fixture
+def few_inodes(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs with room for bytes, and for 32 files and folders."""
+    volume = tmp_path / "few"
+    volume.mkdir()
+    options = "size=64m,nr_inodes=32"
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(volume)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        unavailable(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield volume
+    subprocess.run(["umount", "-l", str(volume)], check=True)
+
+
+async def test_without_a_free_inode_stores_go_on_and_a_snapshot_is_put_off(few_inodes: Path, scope: Scope) -> None:
+    settings = SMFSettings(data_dir=few_inodes / "data", vector_dim=3, embedding_provider="hash")
+    engine = build_engine(settings)
+    await engine.start()
+    fillers: list[Path] = []
+    try:
+        await engine.store(scope, item(1))
+        with contextlib.suppress(OSError):
+            for number in range(64):
+                fillers.append(few_inodes / f"filler-{number}")
+                fillers[-1].touch()
+        assert os.statvfs(few_inodes).f_ffree == 0
+        for number in range(2, 6):
+            await engine.store(scope, item(number))
+        assert not await engine.snapshots.save()
+        hits = (await engine.recall(scope, RecallRequest(vector=np.array([1, 0, 1], np.float32), top_k=50))).hits
+        assert {hit.record.payload["n"] for hit in hits} == set(range(1, 6))
+        assert (await engine.ready()).ledger
+    finally:
+        for path in fillers:
+            path.unlink(missing_ok=True)
+        await engine.close()
+    engine = build_engine(settings)
+    await engine.start()
+    try:
+        assert (await engine.stats(scope)).total_memories == 5
+    finally:
+        await engine.close()
+
+
+@pytest.fixture
+def small_cgroup(tmp_path: Path) -> Iterator[Path]:
+    """A memory cgroup of this test alone, v1 or v2, without a limit yet."""
+    name = f"soma-test-{os.getpid()}"
+    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        if (root / "cgroup.procs").exists():
+            break
+    group = root / name
+    try:
+        group.mkdir()
+    except OSError as error:
+        unavailable(f"no memory cgroup can be made here: {error.strerror}")
+    yield group
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.1)
+
+
+def _limit(group: Path, process: int, most: int) -> None:
+    """Puts the process into the group, where it may take so many bytes more: what it holds is counted elsewhere."""
+    for name in ("memory.limit_in_bytes", "memory.max"):
+        if (group / name).exists():
+            (group / name).write_text(str(most))
+    for name in ("memory.memsw.limit_in_bytes", "memory.swap.max"):
+        with contextlib.suppress(OSError):
+            (group / name).write_text(str(most) if name.startswith("memory.memsw") else "0")
+    (group / "cgroup.procs").write_text(str(process))
+
+
+def test_a_server_that_its_cgroup_kills_for_memory_has_lost_nothing(serve: Serve, small_cgroup: Path) -> None:
+    server = serve(SOMA_VECTOR_DIM="384")
+    _limit(small_cgroup, server.process.pid, 48 * 2**20)
+    dice, acknowledged = np.random.default_rng(1), 0
+    with server.client(tenant="acme") as http:
+        for bulk in range(400):
+            items = [
+                {
+                    "coord": f"{bulk},{number}",
+                    "payload": {"text": "x" * 200},
+                    "vector": dice.standard_normal(384, dtype=np.float32).tolist(),
+                }
+                for number in range(250)
+            ]
+            try:
+                answer = http.post("/store_bulk", json={"items": items})
+            except httpx.HTTPError:
+                break
+            assert answer.status_code == 200, answer.text
+            acknowledged += len(items)
+    assert server.process.wait(30) == -signal.SIGKILL, "the kernel did not end it"
+    assert acknowledged
+    again = serve(SOMA_VECTOR_DIM="384")
+    with again.client(tenant="acme") as http:
+        assert http.get("/stats").json()["total_memories"] in {acknowledged, acknowledged + 250}
+    assert again.stop() == 0

@@ -57,7 +57,7 @@ def test_second_server_on_the_same_directory_is_refused(serve, start_refused):
     ("settings", "words"),
     [
         ({"SOMA_HALF_LIFE": "soon"}, "half_life"),
-        ({"SOMA_MODE": "distributed"}, "distributed mode is not implemented"),
+        ({"SOMA_MODE": "distributed"}, "postgres_url: distributed mode keeps its ledger in PostgreSQL"),
         ({"SOMA_API_TOKEN_FILE": "/no/such/token"}, "api_token_file"),
         ({"SOMA_API_TOKEN": "a", "SOMA_AUTH_DISABLED": "true"}, "auth_disabled"),
     ],

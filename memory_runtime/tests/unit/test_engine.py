@@ -214,9 +214,9 @@ async def test_an_expired_memory_is_not_found_then_deleted_but_for_pinned_ones(o
     assert await engine._housekeeper.expire() == 1
     assert await engine._housekeeper.expire() == 0
     held = await engine.ledger.read(
-        lambda connection: connection.execute(
-            "SELECT count(*) FROM memories WHERE deleted = 0 AND hold = 1"
-        ).fetchone()[0]
+        lambda view: view.connection.execute("SELECT count(*) FROM memories WHERE deleted = 0 AND hold = 1").fetchone()[
+            0
+        ]
     )
     assert held == 1
 
@@ -304,4 +304,4 @@ async def test_a_storm_of_writers_deleters_and_readers_leaves_ledger_and_index_e
     stored = await engine.coordinates_in_range(scope, (0.0,), (99.0,))
     assert sorted(hit.record.coordinate for hit in hits) == stored
     assert (await engine.stats(scope)).total_memories == len(stored) == len(engine.follower.index)
-    assert not any((await engine.ledger.read(following.half_visible)).values())
+    assert not any((await engine.ledger.read(lambda view: following.half_visible(view.connection))).values())

@@ -136,7 +136,7 @@ class MemoryMachine(RuleBasedStateMachine):
                     place for place, value in expected.items() if value[0] == word
                 }
             assert self.run(self.engine.stats(scope)).total_memories == len(expected)
-        assert not any(self.run(self.engine.ledger.read(following.half_visible)).values())
+        assert not any(self.run(self.engine.ledger.read(lambda view: following.half_visible(view.connection))).values())
 
 
 MemoryMachine.TestCase.settings = settings(

@@ -53,7 +53,7 @@ async def order(engine: MemoryEngine, scope: Scope, seed: int = 99) -> list[tupl
 
 async def audit(engine: MemoryEngine) -> list[tuple[str, str, str, dict[str, Any]]]:
     rows = await engine.ledger.read(
-        lambda connection: connection.execute("SELECT action, actor, subject, detail FROM audit").fetchall()
+        lambda view: view.connection.execute("SELECT action, actor, subject, detail FROM audit").fetchall()
     )
     return [(action, actor, subject, json.loads(detail)) for action, actor, subject, detail in rows]
 
@@ -196,7 +196,7 @@ async def test_gates_that_have_nothing_to_change_say_so(open_engine: Any, scope:
         ("G3", 0.0, "value"),
         ("G3", True, "value"),
         ("G4", "float8", "value"),
-        ("G5", 0.5, "value"),
+        ("G5", 1.5, "value"),
         ("G6", "soon", "value"),
         ("G6", "0d", "value"),
         ("G6", float("nan"), "value"),

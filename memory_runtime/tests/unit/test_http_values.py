@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory_runtime.model.errors import InvalidArgument, RateLimited, Unauthenticated
+from memory_runtime.model.timestamps import iso_time, parse_timestamp
 from memory_runtime.surfaces.explanations import plain
 from memory_runtime.surfaces.http.errors import describe_validation, error_headers
 from memory_runtime.surfaces.http.requests import RecallBody, StoreBody
 from memory_runtime.surfaces.http.routes_verbs import derived_coordinate
-from memory_runtime.surfaces.timestamps import iso_time, parse_timestamp
 
 
 @pytest.mark.parametrize(

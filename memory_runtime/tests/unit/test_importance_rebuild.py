@@ -12,7 +12,7 @@ import pytest
 from memory_runtime.engine import MemoryEngine, RecallRequest
 from memory_runtime.model.errors import Conflict, Unprocessable
 from memory_runtime.model.records import Scope, StoreItem
-from memory_runtime.stores.sqlite.importance import GENERATION
+from memory_runtime.stores.values import Facts
 
 SMALL: dict[str, Any] = {"vector_dim": 8, "embedding_provider": "client", "recall_sample_rate": 0.0}
 NOW = 1_700_000_000.0
@@ -61,7 +61,7 @@ async def index_agrees(engine: MemoryEngine, scope: Scope) -> bool:
 
 
 async def audit(engine: MemoryEngine) -> list[str]:
-    rows = await engine.ledger.read(lambda connection: connection.execute("SELECT action FROM audit").fetchall())
+    rows = await engine.ledger.read(lambda view: view.connection.execute("SELECT action FROM audit").fetchall())
     return [row[0] for row in rows]
 
 
@@ -140,7 +140,9 @@ async def test_what_is_stored_between_rebuild_and_undo_gets_the_former_map_under
     open_engine: Any, scope: Scope
 ) -> None:
     engine = await filled(open_engine, scope)
-    old = engine.ledger.read_now(lambda c: json.loads(c.execute("SELECT state FROM normalisers").fetchone()[0]))
+    old = engine.ledger.read_now(
+        lambda view: json.loads(view.connection.execute("SELECT state FROM normalisers").fetchone()[0])
+    )
     done = await engine.importance.rebuild("acme")
     await engine.store_bulk(scope, items(500, 3, 10.0))
     during = await norms(engine, scope)
@@ -149,7 +151,9 @@ async def test_what_is_stored_between_rebuild_and_undo_gets_the_former_map_under
     after = await norms(engine, scope)
     assert {after[at][1] for at in (500.0, 501.0, 502.0)} == {done.version + 1}
     assert after[500.0] != during[500.0]
-    new = engine.ledger.read_now(lambda c: json.loads(c.execute("SELECT state FROM normalisers").fetchone()[0]))
+    new = engine.ledger.read_now(
+        lambda view: json.loads(view.connection.execute("SELECT state FROM normalisers").fetchone()[0])
+    )
     assert new["mapping"] | {"version": 0} == old["mapping"] | {"version": 0}
     assert await index_agrees(engine, scope)
 
@@ -175,7 +179,7 @@ async def test_a_confirmed_rebuild_stands_and_the_next_one_may_begin(open_engine
         await engine.importance.rebuild("acme")
     assert (refused.value.field, bool(refused.value.remedy)) == ("importance", True)
     await engine.importance.confirm("acme")
-    tables = engine.ledger.read_now(lambda c: c.execute("SELECT name FROM sqlite_master").fetchall())
+    tables = engine.ledger.read_now(lambda view: view.connection.execute("SELECT name FROM sqlite_master").fetchall())
     assert ("importance_previous",) not in tables
     with pytest.raises(Conflict):
         await engine.importance.undo("acme")
@@ -214,7 +218,7 @@ async def test_a_rebuild_outdates_snapshots_of_the_index(open_engine: Any, scope
 
     def generation() -> int:
         rows = engine.ledger.read_now(
-            lambda c: c.execute("SELECT value FROM facts WHERE key=?", (GENERATION,)).fetchall()
+            lambda view: view.connection.execute("SELECT value FROM facts WHERE key=?", (Facts.GENERATION,)).fetchall()
         )
         return int(rows[0][0]) if rows else 0
 

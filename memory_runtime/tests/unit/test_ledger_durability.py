@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_every_writing_connection_flushes_at_each_commit(tmp_path: Path, ledger:
 
 def test_a_reader_cannot_write(ledger: SQLiteLedger) -> None:
     with pytest.raises((Internal, Unavailable)):
-        ledger.read_now(lambda connection: connection.execute("DELETE FROM memories"))
+        ledger.read_now(lambda view: view.connection.execute("DELETE FROM memories"))
 
 
 async def test_the_index_hears_of_a_change_only_when_it_is_committed(
@@ -95,6 +96,20 @@ async def test_a_commit_that_fails_is_not_acknowledged_and_leaves_no_trace(
     # 2 is the largest importance that was ever stored: the 100 that failed must not have moved the normaliser
     assert record.importance_norm == 1.0
     assert await ledger.get(put(2.0).id) is None
+
+
+async def test_a_writer_is_told_after_the_commit_and_after_the_index(tmp_path: Path) -> None:
+    heard: list[int] = []
+
+    def observer(changes: Sequence[Applied]) -> None:
+        time.sleep(0.05)
+        heard.extend(change.receipt.seq for change in changes)
+
+    ledger = SQLiteLedger(tmp_path / "other", normalisers=lambda _: ImportanceNormaliser(), observer=observer)
+    ledger.open()
+    receipt = (await ledger.commit(Unit([put(1.0)]))).receipts[0]
+    assert heard == [receipt.seq], "told before the index had heard of it"
+    ledger.close()
 
 
 async def test_what_one_observer_cannot_follow_is_durable_all_the_same(tmp_path: Path) -> None:

@@ -19,15 +19,15 @@ async def test_a_round_is_bounded_by_rows() -> None:
 
 
 async def test_a_round_is_bounded_by_time_and_rests_in_proportion_to_it() -> None:
-    pace = Pace(10**9, 0.02, asyncio.Event(), rest=4.0)
+    pace = Pace(10**9, 0.1, asyncio.Event(), rest=4.0)
     await pace.spent(1)
-    time.sleep(0.03)  # noqa: ASYNC251 -- the work of a round
+    time.sleep(0.12)  # noqa: ASYNC251 -- the work of a round
     began = time.monotonic()
     await pace.spent(1)
-    assert time.monotonic() - began >= 0.12
+    assert time.monotonic() - began >= 0.48
     began = time.monotonic()
     await pace.spent(1)
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 0.4
 
 
 async def test_closing_ends_a_rest_at_once() -> None:

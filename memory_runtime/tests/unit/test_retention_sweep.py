@@ -137,7 +137,10 @@ async def test_a_restored_memory_is_what_it_was(open_engine: Any, scope: Scope) 
             assert (record.access_time, record.access_count) == (old.access_time, old.access_count)
     assert [(hit.record.coordinate, hit.score) for hit in (await engine.recall(scope, asked)).hits] == order
     assert (await engine.neighbors(scope, (0.125,)))[0].edge.metadata == {"a": [1]}
-    assert all(count == 0 for count in (await engine.ledger.read(following.half_visible)).values())
+    assert all(
+        count == 0
+        for count in (await engine.ledger.read(lambda view: following.half_visible(view.connection))).values()
+    )
 
 
 async def test_a_memory_restored_with_pin_is_not_forgotten_again(open_engine: Any, scope: Scope) -> None:
@@ -252,7 +255,7 @@ async def test_the_sweep_runs_by_itself_and_is_counted_and_audited(open_engine: 
     assert value("soma_memory_eviction_count_total", {"reason": "rows"}) == 4
     assert value("soma_memory_archive_bytes") > 100
     lines = await engine.ledger.read(
-        lambda connection: connection.execute("SELECT action, detail FROM audit ORDER BY number").fetchall()
+        lambda view: view.connection.execute("SELECT action, detail FROM audit ORDER BY number").fetchall()
     )
     assert lines[-1][0] == "retention.purge"
     assert json.loads(lines[-1][1])["purged"] == 4

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.scoring import ExactIndex, Partition, Profile, ScoringParams, formula, kernel, portable
+from memory_runtime.scoring.formula import turn_of, turns
 from memory_runtime.scoring.portable import exp2_fraction, log2
 from memory_runtime.scoring.rows import unit_rows
 
@@ -164,6 +165,39 @@ def test_shifting_every_clock_by_whole_half_lives_changes_nothing(shift: int, se
     assert [(r.id, r.score, r.log2_score) for r in answers[0]] == [(r.id, r.score, r.log2_score) for r in answers[1]]
 
 
+@given(st.integers(0, 2**32))
+def test_the_order_of_insertion_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors, times, importance = rng.integers(-1, 2, (40, 3)) + 0.1, NOW - rng.random(40) * 1e6, rng.random(40)
+    ids = np.zeros((40, 2), np.uint64)
+    ids[:, 1] = np.arange(40)
+    answers = []
+    for order in (np.arange(40), rng.permutation(40)):
+        index = an_index(half_life=3 * DAY)
+        for part in np.split(order, sorted(rng.integers(0, 41, 3))):
+            if len(part):
+                columns = {"event_time": times[part], "importance": importance[part]}
+                index.upsert(index.batch(ids[part], vectors[part], **columns))
+            if rng.random() < 0.5:
+                index.compact()
+        answers.append(index.search([1, 2, 3], top_k=15, partition=HOME)[0])
+    assert [(r.id, r.log2_score) for r in answers[0]] == [(r.id, r.log2_score) for r in answers[1]]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32))
+def test_raising_similarity_never_lowers_a_rank(one: float, other: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors, times, query = rng.normal(size=(20, 3)), NOW - rng.random(20) * 1e6, np.array([1.0, 0, 0])
+    ranks = []
+    for cosine in (min(one, other), max(one, other)):
+        index = an_index(half_life=5 * DAY)
+        mine = [[cosine, np.sqrt(1 - cosine**2), 0]]
+        store(index, np.concatenate([mine, vectors[1:]]), event_time=times)
+        found = numbers(index.search(query, top_k=20, partition=HOME)[0])
+        ranks.append(found.index(1) if 1 in found else len(found))
+    assert ranks[1] <= ranks[0]
+
+
 @given(st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**32))
 def test_raising_importance_never_lowers_a_rank(low: float, high: float, seed: int) -> None:
     low, high = min(low, high), max(low, high)
@@ -248,3 +282,9 @@ def test_a_bad_row_is_refused_by_name_and_nothing_is_stored(vector: Any, columns
         store(index, [vector], **columns)
     assert refused.value.field == field
     assert len(index) == 0
+
+
+@given(st.floats(-1e11, 1e11), st.floats(1e-3, 1e10))
+def test_one_moment_turns_like_many(time: float, half_life: float) -> None:
+    whole, rest = turns(np.array([time]), half_life)
+    assert turn_of(time, half_life) == (whole[0], rest[0])

@@ -18,14 +18,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hack import kernel as kernel_tool
 from hack import kernel_fuzz
 from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound
-from memory_runtime.scoring import Cancelled, ExactIndex, Partition, Profile, RowBatch, ScoringParams, kernel
-from memory_runtime.scoring.index import last_of_each
+from memory_runtime.scoring import Cancelled, ExactIndex, Partition, Profile, RowBatch, ScoringParams, kernel, search
 from memory_runtime.scoring.oracle import brute_force
+from memory_runtime.scoring.rows import last_of_each
+from memory_runtime.scoring.sharing import Helpers
 
 NOW = 1.7e9
 HOME = Partition(0, 0)
 DAY = 86400.0
-VARIANTS = ["numpy", "portable", "avx2", "avx512-vnni"]
+VARIANTS = ["numpy", "portable", "avx2", "avx512-vnni", "shared"]
 
 
 @pytest.fixture(params=VARIANTS)
@@ -42,7 +43,12 @@ def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     kernel.load.cache_clear()
     module = kernel.load()
     before = module.variant()
-    if not module.force(request.param):
+    if request.param == "shared":
+        # every search is cut in four, as soon as its first block is done
+        monkeypatch.setattr(search, "ALONE", 1)
+        monkeypatch.setattr(search, "LARGEST_BLOCK", 256)
+        monkeypatch.setattr(search, "HELPERS", Helpers(3))
+    elif not module.force(request.param):
         pytest.skip(f"this CPU has no {request.param}")
     yield request.param
     module.force(before)
@@ -150,6 +156,25 @@ def test_filters_come_before_the_top_k(variant: str) -> None:
     every = ids_of(np.arange(8900))
     assert same_as_truth(index, rows, np.ones(16), only=every, k=30)
     assert index.search(np.ones(16), top_k=5, partition=HOME, only=ids_of([77_777])) == [[]]
+
+
+@pytest.mark.parametrize("count", [3, 900, 20_000])
+def test_an_allow_list_of_any_length_finds_fresh_rows_too(variant: str, count: int) -> None:
+    index, rows = filled(6000)
+    more = index.batch(ids_of(np.arange(5900, 6400)), np.ones((500, 16)) + rows.vectors[:500], event_time=NOW)
+    index.upsert(more)
+    index.delete(ids_of([6000, 6001, 6000]))
+    kept = last_of_each(RowBatch.concatenate([rows, more]))
+    kept = kept.take(~np.isin(kept.ids[:, 1], [6000, 6001]))
+    assert len(index) == len(kept)
+    wanted = ids_of(np.concatenate([np.arange(6390 - count, 6500), [6100, 6100]]).astype(np.uint64))
+    assert same_as_truth(index, kept, np.ones(16), only=wanted, k=40)
+
+
+def test_a_short_allow_list_over_fewer_fresh_rows(variant: str) -> None:
+    index, rows = filled(9)
+    wanted = ids_of(np.random.default_rng(2).permutation(40))
+    assert same_as_truth(index, rows, np.ones(16), only=wanted, k=9)
 
 
 def test_a_deleted_row_never_returns(variant: str, tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ def test_constructing_settings_reads_no_environment(monkeypatch: pytest.MonkeyPa
         ({"SOMA_API_TOKEN": "t", "SOMA_AUTH_DISABLED": "1"}, ("auth_disabled", "api_token")),
         ({"SOMA_CONFIG_FILE": "/nonexistent/settings.yaml"}, ("SOMA_CONFIG_FILE", "No such file")),
         ({"SOMA_LOG_LEVEL": "LOUD"}, ("log_level", "SOMA_LOG_LEVEL")),
+        ({"POSTGRES_SSL_MODE": "strict"}, ("postgres_ssl_mode", "verify-full")),
+        ({"POSTGRES_SSL_CERT": "/tls/tls.crt"}, ("postgres_ssl_key", "private key")),
+        ({"SOMA_REDIS_KEY": "/tls/tls.key"}, ("redis_cert", "redis_key")),
+        ({"SOMA_REDIS_TOPOLOGY": "cluster"}, ("redis_nodes", "host:port")),
     ],
 )
 def test_a_bad_value_is_one_sentence_with_setting_and_reason(environ: dict[str, str], words: tuple[str, ...]) -> None:
@@ -83,6 +87,18 @@ def test_settings_of_the_old_service_are_accepted_and_say_so() -> None:
     assert load_settings(environ={"SOMA_FORCE_HASH_EMBEDDINGS": "1"}).settings.embedding_provider == "hash"
     assert load_settings(environ={"SOMA_MEMORY_NAMESPACE": "a", "SOMA_NAMESPACE": "b"}).settings.namespace == "b"
     assert set(ALIASES.values()) <= set(SMFSettings.model_fields)
+
+
+def test_back_ends_are_found_by_the_old_names() -> None:
+    environ = {"REDIS_HOST": "cache", "REDIS_DB": "2", "POSTGRES_POOL_SIZE": "7", "SOMA_REDIS_NODES": "a:1, b:2"}
+    settings = load_settings(environ=environ).settings
+    assert (settings.redis_host, settings.redis_db, settings.postgres_pool_size) == ("cache", 2, 7)
+    assert settings.redis_nodes == ["a:1", "b:2"]
+    assert SMFSettings().postgres_pool_size == 15
+
+
+def test_a_port_that_kubernetes_set_for_a_service_named_redis_is_understood() -> None:
+    assert load_settings(environ={"REDIS_PORT": "tcp://10.96.0.7:6380"}).settings.redis_port == 6380
 
 
 def test_the_compat_profile_restores_old_defaults_but_no_choice_of_the_user() -> None:

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from memory_runtime.engine import MemoryEngine, RecallRequest
-from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.errors import InvalidArgument, NotFound
 from memory_runtime.model.records import Scope, StoreItem
 from memory_runtime.telemetry.heartbeat import Heartbeat
 from memory_runtime.telemetry.logs import configure_logging
@@ -116,3 +116,32 @@ async def test_the_heart_stalls_only_when_the_loop_does(monkeypatch: pytest.Monk
     await asyncio.sleep(0.1)
     assert not heart.stalled
     await heart.stop()
+
+
+def test_names_that_callers_choose_do_not_grow_the_metrics_without_bound() -> None:
+    metrics = Metrics()
+    for number in range(300):
+        with metrics.storing(f"namespace-{number}", 1), metrics.linking(f"tenant-{number}", f"type-{number}"):
+            pass
+    with metrics.storing("namespace-7", 2):
+        pass
+    text = generate_latest(metrics.registry).decode()
+    series = [line for line in text.splitlines() if line.startswith("soma_memory_store_total{")]
+    assert len(series) == 101
+    assert 'soma_memory_store_total{namespace="namespace-7"} 3.0' in series
+    assert 'soma_memory_store_total{namespace="other"} 200.0' in series
+    links = [line for line in text.splitlines() if line.startswith("sfm_graph_link_total{")]
+    assert 'sfm_graph_link_total{link_type="other",status="ok",tenant="other"} 200.0' in links
+    assert len(links) <= 102
+
+
+async def test_links_are_counted_by_what_became_of_them(open_engine: Any) -> None:
+    engine = await open_engine(vector_dim=3)
+    scope = Scope("acme", "notes")
+    await engine.store_bulk(scope, [StoreItem((one,), {}, vector=np.ones(3, np.float32)) for one in (1.0, 2.0)])
+    await engine.link(scope, (1.0,), (2.0,), link_type="cites")
+    with pytest.raises(NotFound):
+        await engine.link(scope, (1.0,), (9.0,), link_type="cites")
+    text = generate_latest(engine.metrics.registry).decode()
+    assert 'sfm_graph_link_total{link_type="cites",status="ok",tenant="acme"} 1.0' in text
+    assert 'sfm_graph_link_total{link_type="cites",status="NOT_FOUND",tenant="acme"} 1.0' in text
