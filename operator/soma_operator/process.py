@@ -24,6 +24,7 @@ from soma_operator.desired.inputs import Defaults
 from soma_operator.election.lease import Leadership
 from soma_operator.events.recorder import Recorder
 from soma_operator.observe.store import Store
+from soma_operator.probes.prober import Prober
 from soma_operator.reconcile.queue import KeyedQueue, Priority
 from soma_operator.reconcile.resync import Resync
 from soma_operator.reconcile.slots import RolloutSlots
@@ -62,7 +63,8 @@ class OperatorProcess:
         self._recorder = Recorder(self._client, settings.identity, time.monotonic)
         defaults = Defaults(settings.runtime_image, settings.default_version, settings.progress_deadline_seconds)
         slots = RolloutSlots(settings.rollout_slots, settings.rollout_delay_seconds, time.monotonic)
-        self._bench = Workbench(self._client, self._store, self._recorder, defaults, slots)
+        self._prober = self._new_prober()
+        self._bench = Workbench(self._client, self._store, self._recorder, defaults, slots, self._prober)
         self._workers = Workers(self._bench, self._queue, settings.workers)
         self._resync = Resync(self._client, self._store, self._queue, settings.resync_seconds)
         # The Lease has a client of its own: renewing it must never wait for a turn behind a thousand applies.
@@ -76,7 +78,15 @@ class OperatorProcess:
         self._spawn(self._heart(), "heartbeat")
         self._spawn(self._resync.run(), "resync")
         self._spawn(self._recorder.run(), "events")
+        if self._prober is not None:
+            self._spawn(self._prober.run(), "probes")
         self._spawn(self._leadership.run(), "election")
+
+    def _new_prober(self) -> Prober | None:
+        every = self._settings.probe_seconds
+        if not every:
+            return None
+        return Prober(every, lambda memory: self._queue.add(memory, Priority.CHILD), time.monotonic)
 
     async def stop(self) -> None:
         """Stop the work, let go of the Lease, close the connections."""

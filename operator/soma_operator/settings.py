@@ -54,6 +54,8 @@ class OperatorSettings(BaseModel):
     lease_duration_seconds: int = Field(default=15, ge=3, le=600)
     resync_seconds: float = Field(default=600, ge=5, le=86400)
     """Mean time between lists of everything, which repair what a watch may have missed."""
+    probe_seconds: float = Field(default=10, ge=0, le=3600)
+    """Time from one look at a back end to the next; 0 looks at none, and their conditions are Unknown."""
     workers: int = Field(default=4, ge=1, le=64)
     api_rate: float = Field(default=50, gt=0, le=10000)
     """Requests per second to the API server, in the mean; twice as many in a burst."""

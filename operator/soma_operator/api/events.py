@@ -22,8 +22,9 @@ class Events(ApiModel):
     topic: TopicName = "memory.events"
     """Topic of changes to memories."""
 
-    audit_topic: TopicName = "memory.audit"
-    """Topic of the audit trail."""
+    audit_topic: TopicName | None = None
+    """Topic, such as memory.audit, that the lines of the audit chain are published to. Left out: they stay in the
+    ledger."""
 
     dead_letter_topic: TopicName = "memory.dlq"
     """Topic for events that can never be applied, with the reason."""

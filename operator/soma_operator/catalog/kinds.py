@@ -59,6 +59,7 @@ SECRET = Kind("", "v1", "Secret", "secrets", bodies=False)
 VOLUME_CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SERVICE = Kind("", "v1", "Service", "services", bodies=False)
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
+JOB = Kind("batch", "v1", "Job", "jobs")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", bodies=False)
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", bodies=False)
 AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
@@ -71,6 +72,7 @@ CHILD_KINDS = (
     VOLUME_CLAIM,
     SERVICE,
     DEPLOYMENT,
+    JOB,
     DISRUPTION_BUDGET,
     NETWORK_POLICY,
     AUTOSCALER,

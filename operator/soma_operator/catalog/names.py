@@ -7,6 +7,8 @@ from soma_operator.catalog.kinds import GROUP
 FIELD_MANAGER = "soma-operator"
 TOKEN_MANAGER = "soma-operator-token"  # noqa: S105
 """A field manager of its own: what owns the token's value is never applied again."""
+SCALE_MANAGER = "soma-operator-scale"
+"""A field manager of its own: holds the number of replicas while it passes from us to an autoscaler."""
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MEMORY_LABEL = f"{GROUP}/memory"
 CHILD_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
@@ -19,6 +21,9 @@ SETTINGS_HASH = f"{GROUP}/settings-hash"
 """On pods: hash of the settings they read at start."""
 TOKEN_DIGEST = f"{GROUP}/token-digest"
 """On pods: digest of the token Secret's metadata, never of its values."""
+
+CREDENTIALS_DIGEST = f"{GROUP}/credentials-digest"
+"""On pods: digest of the metadata of the back ends' Secrets, never of their values."""
 
 ADOPT = f"{GROUP}/adopt"
 """On an object that somebody else made: the name of the SomaMemory that may take it over."""
@@ -39,6 +44,11 @@ def settings_name(memory: str) -> str:
 def token_name(memory: str) -> str:
     """Secret with the generated token."""
     return f"{memory}-token"
+
+
+def migration_name(memory: str, inputs: str) -> str:
+    """Job that migrates the ledger, named after the hash of what goes into it."""
+    return f"{memory}-migrate-{inputs[:10]}"
 
 
 def claim_name(memory: str) -> str:

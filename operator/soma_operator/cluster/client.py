@@ -77,9 +77,17 @@ class ClusterClient:
         items: Sequence[Body] = page.get("items") or ()
         return items
 
-    async def apply(self, ref: Ref, manifest: Mapping[str, Any], *, force: bool, dry_run: bool = False) -> Body:
+    async def apply(
+        self,
+        ref: Ref,
+        manifest: Mapping[str, Any],
+        *,
+        force: bool,
+        dry_run: bool = False,
+        manager: str = FIELD_MANAGER,
+    ) -> Body:
         """Server-side apply. Without force a field that somebody else owns is a conflict."""
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true" if force else "false")]
+        query = [("fieldManager", manager), ("force", "true" if force else "false")]
         if dry_run:
             query.append(("dryRun", "All"))
         path = ref.kind.path(ref.namespace, ref.name)

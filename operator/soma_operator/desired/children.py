@@ -16,6 +16,7 @@ from soma_operator.catalog.kinds import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     GROUP,
+    JOB,
     NETWORK_POLICY,
     SECRET,
     SERVICE,
@@ -25,12 +26,23 @@ from soma_operator.catalog.kinds import (
     Kind,
     Ref,
 )
-from soma_operator.catalog.names import FIELD_MANAGER, MANAGED_BY_LABEL, MEMORY_LABEL, settings_name, token_name
+from soma_operator.catalog.names import (
+    CREDENTIALS_DIGEST,
+    FIELD_MANAGER,
+    MANAGED_BY_LABEL,
+    MEMORY_LABEL,
+    SETTINGS_HASH,
+    TOKEN_DIGEST,
+    migration_name,
+    settings_name,
+    token_name,
+)
+from soma_operator.desired.connections import Connection, connections
 from soma_operator.desired.images import resolve
 from soma_operator.desired.inputs import Inputs
 from soma_operator.desired.network import allowed, reachable
-from soma_operator.desired.render import Child, Stage, make_child
-from soma_operator.desired.runtime_settings import DATA_DIR, GRPC_PORT, HTTP_PORT, settings_text
+from soma_operator.desired.render import Child, Stage, canonical_hash, make_child
+from soma_operator.desired.runtime_settings import DATA_DIR, GRPC_PORT, HTTP_PORT, ledger_settings, settings_text
 
 __all__ = ["Child", "Stage", "children", "instance_labels"]
 
@@ -40,6 +52,7 @@ class Component(IntEnum):
 
     API = 0
     CONSUMER = 1
+    MIGRATION = 2
 
     @property
     def label(self) -> str:
@@ -112,6 +125,8 @@ def children(inputs: Inputs) -> list[Child]:
         found.append(_child(inputs, SECRET, token_name(name), Stage.CONFIGURATION, "secret", context))
     if spec.mode is Mode.EMBEDDED and spec.persistence.existing_claim is None:
         found.append(_child(inputs, VOLUME_CLAIM, inputs.claim, Stage.CONFIGURATION, "persistentvolumeclaim", context))
+    if spec.mode is Mode.DISTRIBUTED:
+        found.append(_migration(inputs, context))
     for role in roles(name, spec):
         found += _workload(inputs, role, context)
     return sorted(found, key=lambda child: (child.stage, child.ref.kind.name, child.ref.name))
@@ -133,6 +148,34 @@ def _workload(inputs: Inputs, role: Role, context: Mapping[str, Any]) -> list[Ch
     return found
 
 
+def _migration(inputs: Inputs, context: Mapping[str, Any]) -> Child:
+    spec = inputs.memory.spec
+    labels = selector(inputs.name, Component.MIGRATION)
+    # Only what the migration depends on: another log level must not migrate again.
+    ledger = {"digests": {SETTINGS_HASH: canonical_hash(ledger_settings(spec))}}
+    credentials = [c for c in connections(spec) if c.name == "postgres"]
+    given = {
+        **context, **ledger, **_certificates(credentials), "role": Component.MIGRATION.label, "selector": labels,
+        "args": ["migrate"], "once": True, "resources": _JOB_RESOURCES, "topology_spread": [],
+        "scheduling": _scheduling(spec.api)[0], "grace_period": spec.pod_template.termination_grace_period_seconds,
+    }  # fmt: skip
+    draft = _child(inputs, JOB, migration_name(inputs.name, ""), Stage.MIGRATION, "job", given)
+    return _child(inputs, JOB, migration_name(inputs.name, draft.hash), Stage.MIGRATION, "job", given)
+
+
+def _certificates(found: Sequence[Connection]) -> dict[str, Any]:
+    """Variables and volumes of connections, as the pod template takes them."""
+    volumes = [(connection, connection.volume()) for connection in found]
+    return {
+        "credentials": [variable for connection in found for variable in connection.environment()],
+        "tls_volumes": [
+            {"name": manifest["name"], "path": connection.folder, "manifest": manifest}
+            for connection, manifest in volumes
+            if manifest is not None
+        ],
+    }
+
+
 def _child(inputs: Inputs, kind: Kind, name: str, stage: Stage, template: str, context: Mapping[str, Any]) -> Child:
     return make_child(Ref(kind, inputs.namespace, name), stage, template, {**context, "object_name": name})
 
@@ -141,6 +184,9 @@ def _context(inputs: Inputs) -> dict[str, Any]:
     spec = inputs.memory.spec
     settings = settings_text(spec)
     secret, key = inputs.token_secret
+    digests = {SETTINGS_HASH: _short(settings), TOKEN_DIGEST: inputs.token_digest or "absent"}
+    if spec.mode is Mode.DISTRIBUTED:
+        digests[CREDENTIALS_DIGEST] = inputs.credentials_digest or "absent"
     return {
         "name": inputs.name,
         "namespace": inputs.namespace,
@@ -149,11 +195,14 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "keeps_volume": spec.deletion_policy.value == "Retain",
         "embedded": spec.mode is Mode.EMBEDDED,
         "settings": settings,
-        "settings_hash": hashlib.sha256(settings.encode()).hexdigest()[:16],
         "image": resolve(spec, inputs.defaults),
         "token_secret": secret,
         "token_key": key,
-        "token_digest": inputs.token_digest or "absent",
+        "digests": digests,
+        "once": False,
+        **_certificates(connections(spec)),
+        # A mount within a mount that is read-only cannot be made: certificates lie beside the settings.
+        "config_dir": "/etc/soma" if spec.mode is Mode.EMBEDDED else "/etc/soma/config",
         "claim": inputs.claim,
         "persistence": spec.persistence.to_manifest(),
         "pod_template": spec.pod_template.to_manifest(),
@@ -162,6 +211,10 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "progress_deadline": inputs.defaults.progress_deadline_seconds,
         "selector": selector(inputs.name, Component.API),
     }
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _owner(inputs: Inputs) -> dict[str, Any]:
@@ -181,15 +234,23 @@ def _port(name: str, number: int) -> dict[str, Any]:
 
 
 _DEFAULT_RESOURCES = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+_JOB_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+
+
+def _scheduling(workload: Workload) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
+    """Where pods may run, and how they are spread."""
+    scheduling = workload.scheduling.to_manifest()
+    spread: Sequence[Mapping[str, Any]] = scheduling.pop("topologySpread", ())
+    return scheduling, spread
 
 
 def _pod(role: Role, spec: SomaMemorySpec) -> dict[str, Any]:
     workload = role.workload
-    scheduling = workload.scheduling.to_manifest()
-    spread: Sequence[Mapping[str, Any]] = scheduling.pop("topologySpread", ())
+    scheduling, spread = _scheduling(workload)
     if not spread and role.replicas != 1:
         spread = [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}]
     return {
+        "args": ["serve"] if role.component is Component.API else ["consume"],
         "resources": workload.resources.to_manifest() if workload.resources else _DEFAULT_RESOURCES,
         "scheduling": scheduling,
         "topology_spread": list(spread),

@@ -25,6 +25,8 @@ class Inputs:
     memory: SomaMemory
     defaults: Defaults
     token_digest: str | None = None
+    credentials_digest: str | None = None
+    """Digest of the back ends' Secrets as observed."""
 
     @property
     def name(self) -> str:

@@ -26,9 +26,10 @@ class Stage(IntEnum):
 
     IDENTITY = 0
     CONFIGURATION = 1
-    SERVICES = 2
-    WORKLOADS = 3
-    AVAILABILITY = 4
+    MIGRATION = 2
+    SERVICES = 3
+    WORKLOADS = 4
+    AVAILABILITY = 5
 
 
 class TemplateError(RuntimeError):

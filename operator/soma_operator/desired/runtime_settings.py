@@ -9,8 +9,10 @@ import yaml
 
 from soma_operator.api import SomaMemorySpec
 from soma_operator.api.scoring import Scoring, ScoringPreset
+from soma_operator.desired.connections import HTTP_PORT, connections
 
-HTTP_PORT = 9595
+__all__ = ["DATA_DIR", "GRPC_PORT", "HTTP_PORT", "ledger_settings", "quantity", "runtime_settings", "settings_text"]
+
 GRPC_PORT = 50053
 DATA_DIR = "/var/lib/soma"
 _PRESET_HALF_LIFE = {
@@ -47,7 +49,13 @@ def runtime_settings(spec: SomaMemorySpec) -> dict[str, Any]:
         "metrics_enabled": spec.observability.metrics_enabled,
         **_scoring(spec.scoring),
         **_retention(spec),
+        **_connections(spec),
     }
+
+
+def ledger_settings(spec: SomaMemorySpec) -> dict[str, Any]:
+    """Those that a migration depends on."""
+    return {key: value for key, value in runtime_settings(spec).items() if key.startswith("postgres_")}
 
 
 def settings_text(spec: SomaMemorySpec) -> str:
@@ -92,6 +100,10 @@ def _retention(spec: SomaMemorySpec) -> dict[str, Any]:
     if retention.ttl:
         values["retention_ttl"] = retention.ttl
     return values
+
+
+def _connections(spec: SomaMemorySpec) -> dict[str, Any]:
+    return {key: value for connection in connections(spec) for key, value in connection.resolved().items()}
 
 
 def quantity(text: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from soma_operator.catalog.kinds import AUTOSCALER, DEPLOYMENT, GROUP, SECRET, SOMA_MEMORY, VOLUME_CLAIM, Kind, Ref
+from soma_operator.catalog.kinds import AUTOSCALER, DEPLOYMENT, GROUP, JOB, SECRET, SOMA_MEMORY, VOLUME_CLAIM, Kind, Ref
 from soma_operator.catalog.names import (
     ADOPT,
     DESIRED_HASH,
@@ -60,13 +61,27 @@ class SecretData:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """A HorizontalPodAutoscaler's own conditions."""
+    """A HorizontalPodAutoscaler's own conditions. `limited`: it wants more pods than it may have."""
 
     active: bool
     limited: bool
 
 
-Content = Rollout | Volume | SecretData | Scaling | None
+class JobState(StrEnum):
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    """Out of retries: a Job never leaves this state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How far a Job is."""
+
+    state: JobState
+
+
+Content = Rollout | Volume | SecretData | Scaling | Run | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +159,16 @@ def _content(kind: Kind, body: Mapping[str, Any], meta: Mapping[str, Any]) -> Co
         return SecretData(data_keys(meta), data_digest(meta))
     if kind is AUTOSCALER:
         return _scaling(body)
+    if kind is JOB:
+        return Run(_job_state(body.get("status") or {}))
     return None
+
+
+def _job_state(status: Mapping[str, Any]) -> JobState:
+    for kind, state in (("Complete", JobState.COMPLETE), ("Failed", JobState.FAILED)):
+        if _condition(status, kind).get("status") == "True":
+            return state
+    return JobState.RUNNING
 
 
 def _rollout(body: Mapping[str, Any], meta: Mapping[str, Any]) -> Rollout:
@@ -165,9 +189,11 @@ def _rollout(body: Mapping[str, Any], meta: Mapping[str, Any]) -> Rollout:
 
 def _scaling(body: Mapping[str, Any]) -> Scaling:
     status: Mapping[str, Any] = body.get("status") or {}
+    limited = _condition(status, "ScalingLimited")
     return Scaling(
         active=_condition(status, "ScalingActive").get("status") == "True",
-        limited=_condition(status, "ScalingLimited").get("status") == "True",
+        # Being held at the lower bound is called limited too, and is what a quiet service looks like.
+        limited=limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas",
     )
 
 

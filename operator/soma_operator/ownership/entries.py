@@ -13,7 +13,7 @@ Path = tuple[str, ...]
 """Path elements as FieldsV1 writes them: `f:spec`, `k:{"name":"runtime"}`, `v:"x"`."""
 
 _EMPTY: Mapping[str, Any] = {}
-_REPLICAS: Path = ("f:spec", "f:replicas")
+REPLICAS: Path = ("f:spec", "f:replicas")
 SCALED = "unknown (scale subresource)"
 """Tried on 1.36: scaling to 0 through the subresource takes the field from us, and records nobody as its owner."""
 
@@ -73,7 +73,7 @@ def editor_of(metadata: Mapping[str, Any], path: Path) -> str:
         members = paths(entry.get("fieldsV1") or _EMPTY)
         if any(member[: len(path)] == path for member in members):
             return str(entry.get("manager", "unknown"))
-    if path == _REPLICAS:
+    if path == REPLICAS:
         return SCALED
     latest = max(
         (entry for entry in others if not entry.get("subresource")),

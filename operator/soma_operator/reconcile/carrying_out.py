@@ -10,14 +10,14 @@ from typing import Any
 from soma_operator.api import Reason, SomaMemorySpec
 from soma_operator.api.spec import DriftPolicy
 from soma_operator.api.status import DriftAction
-from soma_operator.catalog.kinds import DEPLOYMENT, SECRET, Ref
-from soma_operator.catalog.names import ADOPT
+from soma_operator.catalog.kinds import DEPLOYMENT, JOB, SECRET, Ref
+from soma_operator.catalog.names import ADOPT, SCALE_MANAGER
 from soma_operator.cluster.errors import ApiError
 from soma_operator.desired.render import Child
 from soma_operator.events.recorder import NORMAL, WARNING
 from soma_operator.observe.facts import facts_of
 from soma_operator.observe.store import Parent
-from soma_operator.ownership.entries import own_digest, own_paths
+from soma_operator.ownership.entries import REPLICAS, own_digest, own_paths
 from soma_operator.plan.drift import Edit, edits, ignored_paths, without
 from soma_operator.plan.steps import Step, Verb, Verdict
 from soma_operator.reconcile.workbench import Workbench
@@ -89,10 +89,25 @@ class Steps:
             self.tell(NORMAL, "Created", f"{child.ref} was missing and has been made")
 
     async def _apply(self, child: Child, *, force: bool = True) -> None:
+        if child.ref.kind is DEPLOYMENT and "replicas" not in child.manifest["spec"]:
+            await self._hand_over_replicas(child.ref)
         manifest = await self._allowed_part(child)
         answer = await self._bench.client.apply(child.ref, manifest, force=force)
         log.info("applied", extra={"object": str(child.ref), "hash": child.hash})
         self.took(child, answer)
+
+    async def _hand_over_replicas(self, ref: Ref) -> None:
+        """An autoscaler takes over: dropped by its sole owner the field would fall back to 1, pods and all."""
+        live = await self._bench.client.get(ref)
+        if live is None or REPLICAS not in (own_paths(live["metadata"]) or frozenset()):
+            return
+        manifest = {
+            "apiVersion": ref.kind.api_version,
+            "kind": ref.kind.name,
+            "metadata": {"name": ref.name, "namespace": ref.namespace},
+            "spec": {"replicas": live["spec"]["replicas"]},
+        }
+        await self._bench.client.apply(ref, manifest, force=True, manager=SCALE_MANAGER)
 
     def took(self, child: Child, answer: Mapping[str, Any]) -> None:
         """The answer to our own write is the newest picture there is."""
@@ -176,8 +191,12 @@ def tellable(error: ApiError) -> Failure:
 
 
 def unasked_rollout(step: Step, parent: Parent) -> bool:
-    """Whether a change restarts pods although nobody changed the spec: then it waits for a slot."""
+    """Whether a change restarts pods, or migrates again, although nobody changed the spec: then it waits for a slot."""
+    status = parent.body.get("status") or {}
+    unasked = status.get("observedGeneration") == parent.generation
+    if step.ref.kind is JOB:
+        # A generation that has served is migrated; one that has not is being rolled out because somebody asked.
+        return unasked and step.verb is Verb.CREATE and (status.get("version") or {}).get("current") is not None
     if step.verb is not Verb.CHANGE or step.ref.kind is not DEPLOYMENT or step.facts is None or step.child is None:
         return False
-    handled = (parent.body.get("status") or {}).get("observedGeneration")
-    return handled == parent.generation and step.facts.template_hash != step.child.template_hash
+    return unasked and step.facts.template_hash != step.child.template_hash

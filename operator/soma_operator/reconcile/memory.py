@@ -5,25 +5,31 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from soma_operator.api import Reason, SomaMemory, SpecError
+from soma_operator.api import Mode, Reason, SomaMemory, SpecError
 from soma_operator.api.resources import parse_status
 from soma_operator.api.status import SomaMemoryStatus
-from soma_operator.catalog.kinds import DEPLOYMENT, SECRET, SERVICE_ACCOUNT, VOLUME_CLAIM, Ref
-from soma_operator.catalog.names import ACCEPT_DATA_LOSS, RECONCILE_AT
+from soma_operator.catalog.kinds import AUTOSCALER, DEPLOYMENT, JOB, SECRET, SERVICE_ACCOUNT, VOLUME_CLAIM, Ref
+from soma_operator.catalog.names import RECONCILE_AT
 from soma_operator.cluster.errors import ApiError
 from soma_operator.desired.children import Child, Stage, children
+from soma_operator.desired.connections import secrets_used
+from soma_operator.desired.dependencies import dependencies
 from soma_operator.desired.images import resolve
 from soma_operator.desired.inputs import Inputs
-from soma_operator.observe.facts import Facts, SecretData, Volume, facts_of
+from soma_operator.observe.facts import Facts, SecretData, Volume
 from soma_operator.observe.store import Parent
+from soma_operator.plan.migration import MigrationState, restarts_pods
 from soma_operator.plan.readiness import unsafe_to_ignore
 from soma_operator.plan.steps import Step, Verb, plan
-from soma_operator.plan.volume import VolumeState, VolumeVerdict, judge_volume
+from soma_operator.plan.volume import VolumeState, VolumeVerdict
 from soma_operator.reconcile.carrying_out import Steps, tellable, unasked_rollout
+from soma_operator.reconcile.credentials import look_at_credentials
 from soma_operator.reconcile.pods import look_at_pods
 from soma_operator.reconcile.token import ensure_token, judge_token, referenced_token
+from soma_operator.reconcile.volume import look_at_volume, volume_trouble
 from soma_operator.reconcile.workbench import Outcome, Workbench
 from soma_operator.reconcile.writing import write_memory_status
+from soma_operator.status.distributed import ledger_answers
 from soma_operator.status.findings import Failure, Findings
 from soma_operator.status.memory import stall_of
 
@@ -78,11 +84,16 @@ class _Run:
     async def _work(self, memory: SomaMemory) -> None:
         found, bench = self._found, self._bench
         inputs = Inputs(memory, bench.defaults)
-        found.volume = await self._volume(inputs)
+        if memory.spec.mode is Mode.EMBEDDED:
+            found.volume = await look_at_volume(bench, self._parent, inputs, found, self._before)
+            found.stall = volume_trouble(found.volume)
         token = await self._token(inputs)
         digest = token.content.digest if token is not None and isinstance(token.content, SecretData) else None
-        found.children = children(Inputs(memory, bench.defaults, digest))
-        found.stall = _volume_trouble(found.volume)
+        credentials, found.credentials = await look_at_credentials(bench, inputs.namespace, memory.spec)
+        found.endpoints, found.probed = dependencies(memory), bench.prober is not None
+        if bench.prober is not None:
+            found.health = bench.prober.want(self._parent.ref, found.endpoints.values())
+        found.children = children(Inputs(memory, bench.defaults, digest, credentials))
         self._refresh()
         if not memory.spec.suspend:
             await self._carry_out(memory)
@@ -97,32 +108,6 @@ class _Run:
             if known is not None:
                 facts[child.ref] = known
         self._found.facts = facts
-
-    async def _volume(self, inputs: Inputs) -> VolumeVerdict:
-        spec = inputs.memory.spec
-        ref = Ref(VOLUME_CLAIM, inputs.namespace, inputs.claim)
-        facts = self._bench.store.child(ref)
-        if facts is None:
-            # Before a loss is declared, and for a claim that is not ours to watch, the API server is asked.
-            try:
-                live = await self._bench.client.get(ref)
-            except ApiError as error:
-                self._found.failures[ref] = tellable(error)
-                return VolumeVerdict(VolumeState.WAITING, inputs.claim)
-            facts = facts_of(VOLUME_CLAIM, live) if live is not None else None
-        existing = spec.persistence.existing_claim is not None
-        ours = facts is not None and (facts.adopt == inputs.name or facts.belongs_to(inputs.name, self._parent.uid))
-        if not existing and not ours:
-            # Somebody else's claim of that name: the plan answers it as a conflict.
-            facts = None
-        recorded = self._before.volume.uid if self._before.volume else None
-        accepted = self._parent.annotations.get(ACCEPT_DATA_LOSS)
-        if facts is not None and isinstance(facts.content, Volume):
-            self._found.volume_phase = facts.content.phase
-        if facts is not None and facts.adopt == inputs.name:
-            # Whoever restored the claim says with the annotation that it is the right one.
-            accepted = recorded
-        return judge_volume(inputs.claim, recorded, facts, accepted, existing=existing)
 
     async def _token(self, inputs: Inputs) -> Facts | None:
         try:
@@ -162,9 +147,7 @@ class _Run:
         if any(step.verb is Verb.CREATE for step in planned):
             await self._still_there()
         for step in planned:
-            if step.ref.kind is DEPLOYMENT and step.verb is not Verb.DELETE and not await self._may_roll_out(step):
-                continue
-            if step.ref.kind is VOLUME_CLAIM and not found.volume.usable:
+            if not await self._may_carry_out(step):
                 continue
             await steps.carry_out(step)
             if step.ref.kind is VOLUME_CLAIM:
@@ -178,14 +161,46 @@ class _Run:
         if isinstance(facts.content, Volume):
             self._found.volume_phase = facts.content.phase
 
+    async def _may_carry_out(self, step: Step) -> bool:
+        """Whether what the step depends on is there: a stage that cannot finish stops what needs it, and nothing
+        else."""
+        if step.verb is Verb.DELETE:
+            return True
+        if step.ref.kind is DEPLOYMENT:
+            return await self._may_roll_out(step)
+        if step.ref.kind is JOB:
+            return self._may_migrate(step)
+        if step.ref.kind is AUTOSCALER and step.verb is Verb.CREATE:
+            return self._bench.store.child(Ref(DEPLOYMENT, step.ref.namespace, step.ref.name)) is not None
+        return step.ref.kind is not VOLUME_CLAIM or self._found.volume.usable
+
+    def _prepared(self) -> bool:
+        """Whether all that a pod mounts or names is there."""
+        found = self._found
+        return found.secrets is None and not any(
+            child.ref in found.failures for child in found.children if _prerequisite(child)
+        )
+
+    def _may_migrate(self, step: Step) -> bool:
+        if step.verb is Verb.LEAVE:
+            return True
+        return self._prepared() and ledger_answers(self._found) and self._has_turn(step)
+
+    def _has_turn(self, step: Step) -> bool:
+        """What nobody asked for waits until few enough of its like are under way."""
+        if unasked_rollout(step, self._parent) and not self._bench.slots.take(self._parent.ref):
+            self._found.waits_for_slot = True
+            return False
+        return True
+
     async def _may_roll_out(self, step: Step) -> bool:
         found = self._found
-        if not found.volume.usable or found.token is not None:
+        if not found.volume.usable or not self._prepared():
             return False
-        if any(child.ref in found.failures for child in found.children if _prerequisite(child)):
+        if restarts_pods(step) and found.migration not in (MigrationState.NOT_NEEDED, MigrationState.DONE):
             return False
         if step.verb is Verb.LEAVE:
-            if found.serves_current or stall_of(found) is not None:
+            if (found.serves_current and found.consumes_current) or stall_of(found) is not None:
                 self._bench.slots.release(self._parent.ref)
             return True
         recorded = self._before.volume.uid if self._before.volume else None
@@ -193,15 +208,13 @@ class _Run:
             # Written down before a pod can store anything in it: or its loss would go unnoticed.
             self._refresh()
             self._before, self._parent = await write_memory_status(self._bench, self._parent, self._found, self._before)
-        if unasked_rollout(step, self._parent) and not self._bench.slots.take(self._parent.ref):
-            found.waits_for_slot = True
-            return False
-        return True
+        return self._has_turn(step)
 
     async def _finish(self) -> Outcome:
         found, bench = self._found, self._bench
-        rollout = found.rollout
-        pending = rollout is not None and not rollout.complete
+        rollouts = (found.rollout, found.consumer_rollout)
+        pending = any(rollout is not None and not rollout.complete for rollout in rollouts)
+        pending = pending or found.migration is MigrationState.RUNNING
         served = bool(
             self._before.version and self._before.version.current == found.version and self._before.image_digest
         )
@@ -212,7 +225,7 @@ class _Run:
 
     def _again(self, *, pending: bool) -> Outcome:
         found = self._found
-        if found.failures or (found.token is not None and found.token.reason is Reason.FORBIDDEN):
+        if found.failures or (found.secrets is not None and found.secrets.reason is Reason.FORBIDDEN):
             return Outcome(failed=True, result="failed")
         waits: list[float] = []
         if found.memory is not None and found.memory.spec.suspend:
@@ -223,9 +236,9 @@ class _Run:
             started = self._before.history[0].started_at if self._before.history else None
             waits.append(_progress_wait(started, self._bench.now()))
         if found.memory is not None and found.stall is None:
-            if found.token is not None or found.volume.state is VolumeState.WAITING:
+            if found.secrets is not None or found.volume.state is VolumeState.WAITING:
                 waits.append(_MISSING_SECONDS)
-            elif not Inputs(found.memory, self._bench.defaults).generates_token:
+            elif secrets_used(found.memory.spec) or not Inputs(found.memory, self._bench.defaults).generates_token:
                 waits.append(_REFERENCE_SECONDS)
         if self._steps is not None and self._steps.retry_after is not None:
             waits.append(self._steps.retry_after)
@@ -238,21 +251,6 @@ class GoneError(Exception):
 
 def _prerequisite(child: Child) -> bool:
     return child.stage in _PREREQUISITES or child.ref.kind is SERVICE_ACCOUNT
-
-
-def _volume_trouble(volume: VolumeVerdict) -> Failure | None:
-    if volume.state is VolumeState.LEAVING:
-        text = (
-            f"PersistentVolumeClaim {volume.claim} is being deleted, and gone once the pod stops: export the memories"
-        )
-        return Failure(Reason.TERMINATING, text)
-    if volume.state is not VolumeState.LOST:
-        return None
-    text = (
-        f"PersistentVolumeClaim {volume.claim} that held the memories is gone: restore it, or begin empty with the "
-        f"annotation {ACCEPT_DATA_LOSS}={volume.uid}"
-    )
-    return Failure(Reason.DATA_LOST, text)
 
 
 def _progress_wait(started_at: str | None, now: str) -> float:

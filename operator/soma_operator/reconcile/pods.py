@@ -7,6 +7,8 @@ from typing import Any
 
 from soma_operator.api import Reason
 from soma_operator.cluster.errors import ApiError
+from soma_operator.desired.render import Child
+from soma_operator.plan.migration import MigrationState
 from soma_operator.reconcile.workbench import Workbench
 from soma_operator.status.findings import Failure, Findings
 
@@ -16,20 +18,28 @@ _CRASH = frozenset({"CrashLoopBackOff", "CreateContainerConfigError", "RunContai
 
 async def look_at_pods(bench: Workbench, found: Findings) -> None:
     """Fill in `pods` and `image_digest`. What cannot be seen is left out: this only explains."""
-    child = found.deployment
-    if child is None:
-        return
-    labels: Mapping[str, str] = child.manifest["spec"]["selector"]["matchLabels"]
-    try:
-        pods = await bench.client.pods(found.namespace, ",".join(f"{k}={v}" for k, v in sorted(labels.items())))
-    except ApiError as error:
-        if error.blind:
-            raise
-        return
+    pods = await _pods(bench, found, found.deployment)
     if found.serves_current:
         found.image_digest = image_digest(pods)
     else:
         found.pods = trouble(pods)
+    if not found.consumes_current:
+        found.consumer_pods = trouble(await _pods(bench, found, found.consumer))
+    if found.migration is MigrationState.RUNNING:
+        found.migration_pods = trouble(await _pods(bench, found, found.migration_job))
+
+
+async def _pods(bench: Workbench, found: Findings, child: Child | None) -> Sequence[Mapping[str, Any]]:
+    if child is None:
+        return ()
+    labels: Mapping[str, str] = child.manifest["spec"]["template"]["metadata"]["labels"]
+    wanted = {key: value for key, value in labels.items() if key.startswith("app.kubernetes.io/")}
+    try:
+        return await bench.client.pods(found.namespace, ",".join(f"{k}={v}" for k, v in sorted(wanted.items())))
+    except ApiError as error:
+        if error.blind:
+            raise
+        return ()
 
 
 def trouble(pods: Sequence[Mapping[str, Any]]) -> Failure | None:

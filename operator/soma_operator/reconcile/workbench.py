@@ -13,6 +13,7 @@ from soma_operator.events.recorder import Recorder
 from soma_operator.observe.store import Store
 from soma_operator.plan.drift import Corrections
 from soma_operator.plan.steps import Verdict
+from soma_operator.probes.prober import Prober
 from soma_operator.reconcile.slots import RolloutSlots
 
 _REMEMBERED = 20_000
@@ -33,6 +34,7 @@ class Workbench:
     recorder: Recorder
     defaults: Defaults
     slots: RolloutSlots
+    prober: Prober | None = None
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], str] = now_text
     verdicts: dict[str, Verdict] = field(default_factory=dict)

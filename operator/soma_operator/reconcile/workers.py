@@ -121,4 +121,6 @@ class Workers:
     def _forget(self, key: Ref) -> None:
         self._queue.forget(key)
         self._bench.slots.release(key)
+        if self._bench.prober is not None:
+            self._bench.prober.forget(key)
         self._doomed.pop(key, None)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from soma_operator.api import MemoryConditionType as Type
 from soma_operator.api import Mode, Reason, SomaMemory
+from soma_operator.catalog.back_ends import BackEnd
 from soma_operator.catalog.kinds import NETWORK_POLICY, VOLUME_CLAIM
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.plan.volume import VolumeState
 from soma_operator.status.conditions import Verdict, false, true, unknown
+from soma_operator.status.distributed import autoscaling, back_end, consumer, migrated, topics
 from soma_operator.status.findings import Findings
 
 _NOT_YET = "is not implemented yet in this version of the operator"
@@ -19,14 +21,14 @@ def features(found: Findings, memory: SomaMemory) -> dict[Type, Verdict]:
     """One verdict for each feature of a spec that could be parsed."""
     return {
         Type.DATABASE_READY: _database(found, memory),
-        Type.VECTOR_STORE_READY: _back_end(memory, "the exact index is in the process, no vector store is needed"),
-        Type.CACHE_READY: _back_end(memory, "one process needs no shared cache"),
-        Type.KAFKA_READY: _events(memory, "events are off"),
-        Type.TOPICS_READY: _events(memory, "events are off: no topics are needed"),
+        Type.VECTOR_STORE_READY: _vectors(found, memory),
+        Type.CACHE_READY: _cache(found, memory),
+        Type.KAFKA_READY: _events(found, memory) or back_end(found, BackEnd.KAFKA, "no brokers are named"),
+        Type.TOPICS_READY: _events(found, memory) or topics(found, memory),
         Type.SECRETS_READY: secrets(found, memory),
         Type.MIGRATED: _migrated(found, memory),
-        Type.CONSUMER_READY: _events(memory, "events are off: nothing is consumed"),
-        Type.AUTOSCALING_ACTIVE: _off_or_not_yet(memory.spec.api.autoscaling is not None, "autoscaling"),
+        Type.CONSUMER_READY: _events(found, memory) or consumer(found),
+        Type.AUTOSCALING_ACTIVE: autoscaling(found),
         Type.NETWORK_RESTRICTED: network(found, memory),
         Type.MONITORING_READY: _monitoring(memory),
         Type.BACKED_UP: false(Reason.NOT_IMPLEMENTED, f"backup {_NOT_YET}: export, or snapshot the volume"),
@@ -46,7 +48,7 @@ def undetermined() -> dict[Type, Verdict]:
 
 def _database(found: Findings, memory: SomaMemory) -> Verdict:
     if memory.spec.mode is Mode.DISTRIBUTED:
-        return false(Reason.NOT_IMPLEMENTED, f"distributed mode {_NOT_YET}")
+        return back_end(found, BackEnd.POSTGRESQL, "")
     state = found.volume.state
     refused = [failure for ref, failure in found.told_failures() if ref.kind is VOLUME_CLAIM]
     if refused:
@@ -62,26 +64,36 @@ def _database(found: Findings, memory: SomaMemory) -> Verdict:
     return true(Reason.EMBEDDED, f"the ledger is in SQLite on PersistentVolumeClaim {found.volume.claim}")
 
 
-def _back_end(memory: SomaMemory, text: str) -> Verdict:
-    if memory.spec.mode is Mode.DISTRIBUTED:
-        return false(Reason.NOT_IMPLEMENTED, f"distributed mode {_NOT_YET}")
-    return true(Reason.EMBEDDED, f"embedded mode: {text}")
+def _vectors(found: Findings, memory: SomaMemory) -> Verdict:
+    if memory.spec.mode is Mode.EMBEDDED:
+        return true(Reason.EMBEDDED, "embedded mode: the exact index is in the process, no vector store is needed")
+    return back_end(found, BackEnd.QDRANT, "no Qdrant is named: every replica holds all vectors")
 
 
-def _events(memory: SomaMemory, text: str) -> Verdict:
-    if memory.spec.events.enabled:
-        return false(Reason.NOT_IMPLEMENTED, f"spec.events.enabled: publishing and consuming events {_NOT_YET}")
-    return true(Reason.DISABLED, text)
+def _cache(found: Findings, memory: SomaMemory) -> Verdict:
+    if memory.spec.mode is Mode.EMBEDDED:
+        return true(Reason.EMBEDDED, "embedded mode: one process needs no shared cache")
+    return back_end(found, BackEnd.REDIS, "no Redis is named: rate limits count per pod, reads go to the ledger")
+
+
+def _events(found: Findings, memory: SomaMemory) -> Verdict | None:
+    """What is told of events where they are off, or asked of a mode that has none."""
+    if not memory.spec.events.enabled:
+        return true(Reason.DISABLED, "events are off")
+    if memory.spec.mode is Mode.EMBEDDED:
+        return false(Reason.NOT_IMPLEMENTED, f"spec.events.enabled: events in embedded mode {_NOT_YET}")
+    return None
 
 
 def secrets(found: Findings, memory: SomaMemory) -> Verdict:
-    """Whether the token is there."""
+    """Whether the token is there, and what the back ends want."""
     if memory.spec.external_secret is not None:
         return false(Reason.NOT_IMPLEMENTED, f"spec.externalSecret {_NOT_YET}: create the Secret and reference it")
-    if found.token is not None and found.token.reason is Reason.FORBIDDEN:
-        return unknown(found.token.reason, found.token.message)
-    if found.token is not None:
-        return false(found.token.reason, found.token.message)
+    lacking = found.secrets
+    if lacking is not None and lacking.reason is Reason.FORBIDDEN:
+        return unknown(lacking.reason, lacking.message)
+    if lacking is not None:
+        return false(lacking.reason, lacking.message)
     name, key = Inputs(memory, Defaults("", "")).token_secret
     if memory.spec.access.token_secret_ref is not None:
         return true(Reason.SECRET_REFERENCED, f"the token is key {key} of Secret {name}")
@@ -90,7 +102,7 @@ def secrets(found: Findings, memory: SomaMemory) -> Verdict:
 
 def _migrated(found: Findings, memory: SomaMemory) -> Verdict:
     if memory.spec.mode is Mode.DISTRIBUTED:
-        return false(Reason.NOT_IMPLEMENTED, f"distributed mode {_NOT_YET}")
+        return migrated(found)
     if found.rollout is not None and found.rollout.available > 0:
         return true(Reason.MIGRATED_AT_START, "the runtime migrated its ledger when it started")
     return false(Reason.PROGRESSING, "the runtime migrates its ledger when it starts")
@@ -107,12 +119,6 @@ def network(found: Findings, memory: SomaMemory) -> Verdict:
     if policies and all(child.ref in found.facts for child in policies):
         return true(Reason.POLICIES_APPLIED, "denied by default; the callers of spec.networkPolicy may connect")
     return false(Reason.POLICIES_PENDING, "the NetworkPolicies are not applied yet")
-
-
-def _off_or_not_yet(asked: bool, feature: str) -> Verdict:
-    if asked:
-        return false(Reason.NOT_IMPLEMENTED, f"{feature} {_NOT_YET}")
-    return true(Reason.DISABLED, f"{feature} is off")
 
 
 def _monitoring(memory: SomaMemory) -> Verdict:

@@ -9,8 +9,10 @@ from soma_operator.catalog.kinds import AUTOSCALER, DISRUPTION_BUDGET, SERVICE
 from soma_operator.catalog.names import SETTINGS_HASH
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.desired.runtime_settings import GRPC_PORT, HTTP_PORT
+from soma_operator.plan.migration import MigrationState
 from soma_operator.plan.volume import VolumeState
 from soma_operator.status.conditions import Verdict, dated, false, true
+from soma_operator.status.distributed import consumer, migrated
 from soma_operator.status.drift import drift_status
 from soma_operator.status.features import features, undetermined
 from soma_operator.status.findings import PERMANENT, Failure, Findings
@@ -83,12 +85,14 @@ def stall_of(found: Findings) -> Failure | None:
     for _, failure in found.told_failures():
         if failure.reason in PERMANENT:
             return failure
-    rollout = found.rollout
-    if rollout is not None and rollout.deadline_exceeded and not rollout.complete:
-        detail = f" ({found.pods.message})" if found.pods else ""
-        return Failure(
-            Reason.PROGRESS_DEADLINE_EXCEEDED, f"the rollout did not get on in time{detail}: see the pods' events"
-        )
+    if found.migration is MigrationState.FAILED:
+        return Failure(Reason.MIGRATION_FAILED, migrated(found).message)
+    for rollout, pods in ((found.rollout, found.pods), (found.consumer_rollout, found.consumer_pods)):
+        if rollout is not None and rollout.deadline_exceeded and not rollout.complete:
+            detail = f" ({pods.message})" if pods else ""
+            return Failure(
+                Reason.PROGRESS_DEADLINE_EXCEEDED, f"the rollout did not get on in time{detail}: see the pods' events"
+            )
     return None
 
 
@@ -96,18 +100,23 @@ def _ready(found: Findings, stalled: Failure | None, runtime: Verdict, *, suspen
     if stalled is not None:
         return false(stalled.reason, stalled.message)
     blocking = _blocking(found)
-    if runtime.status is ConditionStatus.TRUE and blocking is None:
+    consuming = consumer(found)
+    if runtime.status is ConditionStatus.TRUE and blocking is None and consuming.status is ConditionStatus.TRUE:
         return true(Reason.SERVING, "the current generation serves")
     if suspended:
         return false(Reason.SUSPENDED, "suspended before the current generation was rolled out")
     if blocking is not None:
         return false(blocking.reason, blocking.message)
-    return false(runtime.reason, runtime.message)
+    if found.migration in (MigrationState.WAITING, MigrationState.RUNNING):
+        waiting = migrated(found)
+        return false(waiting.reason, waiting.message)
+    told = consuming if runtime.status is ConditionStatus.TRUE else runtime
+    return false(told.reason, told.message)
 
 
 def _blocking(found: Findings) -> Failure | None:
-    if found.token is not None:
-        return found.token
+    if found.secrets is not None:
+        return found.secrets
     if found.volume.state is VolumeState.WAITING:
         return Failure(Reason.VOLUME_PENDING, f"PersistentVolumeClaim {found.volume.claim} does not exist: create it")
     # Without a PodDisruptionBudget it serves as well; Synced tells of that.

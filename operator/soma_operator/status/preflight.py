@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from soma_operator.api import ConditionStatus, Mode, SomaMemory
 from soma_operator.api import MemoryConditionType as Type
+from soma_operator.api.references import TLSMode
 from soma_operator.api.status import PreflightCheck, PreflightPoint, PreflightStatus
+from soma_operator.desired.connections import connections
 from soma_operator.status.conditions import Verdict, clip
 
 _STATUS = {
@@ -53,7 +55,12 @@ def _tls(memory: SomaMemory) -> PreflightCheck:
     point = PreflightPoint.TLS_ASSETS_MOUNTED
     if memory.spec.mode is Mode.EMBEDDED:
         return _check(point, PreflightStatus.NOT_APPLICABLE, "embedded mode connects to no back end")
-    return _check(point, PreflightStatus.FAILED, "NotImplemented: distributed mode is not implemented yet")
+    loose = [c.field for c in connections(memory.spec) if c.tls.mode is not TLSMode.VERIFY_FULL]
+    if loose:
+        return _check(point, PreflightStatus.FAILED, f"{loose[0]}.tls.mode is not VerifyFull: set it")
+    mounted = [c.name for c in connections(memory.spec) if c.volume() is not None]
+    named = f"certificates are mounted for {', '.join(mounted)}" if mounted else "the image's authorities are trusted"
+    return _check(point, PreflightStatus.PASSED, f"every back end is verified in full; {named}")
 
 
 def _kafka(memory: SomaMemory, verdict: Verdict) -> PreflightCheck:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pytest
 from hack.cluster import Cluster, ClusterError, Options, up
 from hack.cluster.tools import program
 from hack.kube import Kubectl
+from hack.requirement import unavailable
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,9 +31,7 @@ def api_cluster() -> Cluster:
     try:
         return up("api", name="operator-tests", options=Options(controllers=True))
     except ClusterError as error:
-        if os.environ.get("SOMA_TEST_REQUIRE") == "all":
-            pytest.fail(f"required, but not to be had: {error}")
-        pytest.skip(str(error))
+        unavailable(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import yaml
 
 from memory_runtime.settings import SMFSettings
 from soma_operator.api import SomaMemory
-from soma_operator.catalog.kinds import CONFIG_MAP, DEPLOYMENT
+from soma_operator.catalog.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, JOB
 from soma_operator.desired.children import Child, children
 from soma_operator.desired.inputs import Defaults, Inputs
 
@@ -76,12 +76,41 @@ SHAPES: dict[str, dict[str, Any]] = {
     "distributed-full": {
         "mode": "distributed",
         "endpoints": {
-            "postgresql": {"host": "pg", "credentialsSecretRef": {"name": "pg"}},
-            "redis": {"host": "redis"},
-            "qdrant": {"host": "qdrant"},
-            "kafka": {"bootstrapServers": ["kafka-0:9092", "kafka-1:9093"]},
+            "postgresql": {
+                "host": "pg.data.svc",
+                "port": 6432,
+                "database": "a b",
+                "credentialsSecretRef": {"name": "pg", "usernameKey": "user", "passwordKey": "secret"},
+                "poolSize": 5,
+                "tls": {
+                    "mode": "VerifyCA",
+                    "caSecretRef": {"name": "ca", "key": "root.pem"},
+                    "clientCertificateSecretName": "pg-client",
+                },
+            },
+            "redis": {
+                "host": "redis",
+                "username": "soma",
+                "passwordSecretRef": {"name": "redis", "key": "password"},
+                "tls": {"caSecretRef": {"name": "ca", "key": "root.pem"}},
+            },
+            "qdrant": {
+                "host": "qdrant",
+                "apiKeySecretRef": {"name": "qdrant", "key": "key"},
+                "tls": {"caSecretRef": {"name": "ca", "key": "root.pem"}},
+            },
+            "graph": {"host": "neo4j", "credentialsSecretRef": {"name": "neo4j"}},
+            "kafka": {
+                "bootstrapServers": ["kafka-0:9092", "kafka-1:9093"],
+                "sasl": {"credentialsSecretRef": {"name": "kafka"}},
+                "tls": {
+                    "caSecretRef": {"name": "ca", "key": "root.pem"},
+                    "clientCertificateSecretName": "kafka-client",
+                },
+            },
         },
-        "events": {"enabled": True},
+        "events": {"enabled": True, "auditTopic": "memory.audit"},
+        "topics": {"mode": "External"},
         "api": {"autoscaling": {"maxReplicas": 10, "targetMemoryUtilizationPercentage": 80}},
         "consumer": {"replicas": 3},
     },
@@ -90,7 +119,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def rendered(shape: str, digest: str | None = "0123456789abcdef") -> list[Child]:
     body = {"metadata": {"name": "store", "namespace": "team", "uid": "1-2-3", "generation": 1}, "spec": SHAPES[shape]}
-    return children(Inputs(SomaMemory.parse(body), DEFAULTS, digest))
+    return children(Inputs(SomaMemory.parse(body), DEFAULTS, digest, "fedcba9876543210"))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -103,13 +132,24 @@ def test_a_shape_is_rendered_as_its_golden_file_says(shape: str) -> None:
     assert path.read_text(encoding="utf-8").partition("\n")[2] == text
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_runtime_takes_every_rendered_setting(shape: str) -> None:
+def taken_settings(shape: str) -> SMFSettings:
+    """As a pod of that shape reads them: the file, and what the kubelet puts into the environment."""
     (config,) = [child for child in rendered(shape) if child.ref.kind is CONFIG_MAP]
     settings = yaml.safe_load(config.manifest["data"]["settings.yaml"])
     assert set(settings) <= set(SMFSettings.model_fields)
-    taken = SMFSettings(**settings)
-    assert taken.mode == SHAPES[shape].get("mode", "embedded")
+    for child in rendered(shape):
+        if child.ref.kind is DEPLOYMENT:
+            for entry in child.manifest["spec"]["template"]["spec"]["containers"][0]["env"]:
+                name = entry["name"].removeprefix("SOMA_").lower()
+                if "valueFrom" in entry and entry["name"].startswith("SOMA_"):
+                    assert name in SMFSettings.model_fields
+                    settings[name] = "secret"
+    return SMFSettings(**settings)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_runtime_takes_every_rendered_setting(shape: str) -> None:
+    assert taken_settings(shape).mode == SHAPES[shape].get("mode", "embedded")
 
 
 def test_a_preset_gives_way_to_what_is_set() -> None:
@@ -122,7 +162,7 @@ def test_a_preset_gives_way_to_what_is_set() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_pod_meets_pod_security_restricted(shape: str) -> None:
     for child in rendered(shape):
-        if child.ref.kind is DEPLOYMENT:
+        if child.ref.kind in (DEPLOYMENT, JOB):
             pod = child.manifest["spec"]["template"]["spec"]
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -168,3 +208,67 @@ def test_hostile_values_stay_values() -> None:
     assert pod["metadata"]["annotations"]["note"] == spec["podTemplate"]["annotations"]["note"]  # type: ignore[index]
     assert pod["spec"]["containers"][0]["env"][-1] == {"name": "A", "value": "'}}"}
     assert "hostPID" not in pod["spec"]
+
+
+LEDGER = {"mode": "distributed", "endpoints": {"postgresql": {"host": "pg", "credentialsSecretRef": {"name": "pg"}}}}
+
+
+def made(spec: dict[str, Any], credentials: str = "d", image: str = "image:1") -> list[Child]:
+    body = {"metadata": {"name": "store", "namespace": "team", "uid": "1", "generation": 1}, "spec": spec}
+    return children(Inputs(SomaMemory.parse(body), Defaults(image, "1"), "d", credentials))
+
+
+def migration(*args: Any, **kwargs: Any) -> Child:
+    (job,) = [child for child in made(*args, **kwargs) if child.ref.kind is JOB]
+    return job
+
+
+def test_only_what_concerns_the_ledger_migrates_again() -> None:
+    plain = migration(LEDGER).ref.name
+    assert migration({**LEDGER, "observability": {"logLevel": "DEBUG"}}).ref.name == plain
+    assert migration({**LEDGER, "api": {"replicas": 5}}).ref.name == plain
+    assert migration(LEDGER, credentials="rotated").ref.name == plain
+    assert migration(LEDGER, image="image:2").ref.name != plain
+    elsewhere = {"postgresql": {"host": "other", "credentialsSecretRef": {"name": "pg"}}}
+    assert migration({**LEDGER, "endpoints": elsewhere}).ref.name != plain
+    assert len(plain) <= 63
+
+
+def test_a_migration_comes_before_what_needs_it() -> None:
+    order = [child.ref.kind for child in made(LEDGER)]
+    assert order.index(CONFIG_MAP) < order.index(JOB) < order.index(DEPLOYMENT) < order.index(DISRUPTION_BUDGET)
+
+
+def test_no_credential_is_in_a_manifest_and_rotation_rolls_the_pods() -> None:
+    def template(credentials: str) -> Any:
+        (deployment,) = [child for child in made(LEDGER, credentials) if child.ref.kind is DEPLOYMENT]
+        return deployment
+
+    env = template("a").manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    (password,) = [entry for entry in env if entry["name"] == "PGPASSWORD"]
+    assert password["valueFrom"] == {"secretKeyRef": {"name": "pg", "key": "password"}}
+    assert template("a").template_hash != template("b").template_hash
+
+
+def test_certificates_are_files_and_their_paths_are_settings() -> None:
+    found, taken = rendered("distributed-full"), taken_settings("distributed-full")
+    assert taken.postgres_ssl_mode == "verify-ca"
+    (job,) = [child for child in found if child.ref.kind is JOB]
+    pod = job.manifest["spec"]["template"]["spec"]
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "tls-postgres"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "tls-postgres"]
+    files = {
+        f"{mount['mountPath']}/{item['path']}"
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+    assert files == {str(taken.postgres_ssl_root_cert), str(taken.postgres_ssl_cert), str(taken.postgres_ssl_key)}
+    assert [volume["name"] for volume in pod["volumes"] if volume["name"].startswith("tls-")] == ["tls-postgres"]
+
+
+def test_an_autoscaler_owns_the_number_of_replicas() -> None:
+    found = made({**LEDGER, "api": {"autoscaling": {"maxReplicas": 4}}})
+    (deployment,) = [child for child in found if child.ref.kind is DEPLOYMENT]
+    (scaler,) = [child for child in found if child.ref.kind is AUTOSCALER]
+    assert "replicas" not in deployment.manifest["spec"]
+    assert scaler.manifest["spec"]["scaleTargetRef"]["name"] == deployment.ref.name

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soma_operator.api import SomaMemory, SomaMemorySpec
-from soma_operator.catalog.kinds import CONFIG_MAP, SECRET, SERVICE, VOLUME_CLAIM, Ref
+from soma_operator.catalog.kinds import CONFIG_MAP, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, Ref
 from soma_operator.desired.children import Child, children
 from soma_operator.desired.inputs import Defaults, Inputs
-from soma_operator.observe.facts import Facts, Volume
+from soma_operator.observe.facts import Facts, Volume, facts_of
 from soma_operator.plan.drift import Corrections
+from soma_operator.plan.migration import MigrationState, judge_migration, restarts_pods
 from soma_operator.plan.readiness import unsafe_to_ignore
 from soma_operator.plan.steps import Step, Verb, Verdict, plan
 from soma_operator.plan.volume import VolumeState, judge_volume
@@ -184,3 +185,44 @@ def test_what_is_unsafe_to_ignore_names_its_field() -> None:
     spec = SomaMemorySpec.model_validate({"encryption": {"keySecretRef": {"name": "a", "key": "b"}}})
     assert [problem.field for problem in unsafe_to_ignore(spec)] == ["spec.encryption"]
     assert unsafe_to_ignore(SomaMemorySpec()) == []
+
+
+def test_distributed_mode_is_built_and_half_a_verification_is_not() -> None:
+    def problems(tls: dict[str, str]) -> list[str]:
+        postgresql = {"host": "pg", "credentialsSecretRef": {"name": "pg"}, "tls": {"mode": "Required"}}
+        endpoints = {"postgresql": postgresql, "redis": {"host": "r", "tls": tls}}
+        spec = SomaMemorySpec.model_validate({"mode": "distributed", "endpoints": endpoints})
+        return [problem.field for problem in unsafe_to_ignore(spec)]
+
+    assert problems({"mode": "Disabled"}) == problems({"mode": "VerifyFull"}) == []
+    assert problems({"mode": "Required"}) == ["spec.endpoints.redis.tls.mode"]
+
+
+MIGRATED = facts_of(JOB, {"metadata": {}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}})
+RUNNING = facts_of(JOB, {"metadata": {}, "status": {"active": 1}})
+FAILED = facts_of(JOB, {"metadata": {}, "status": {"conditions": [{"type": "Failed", "status": "True"}]}})
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        (None, MigrationState.WAITING),
+        (RUNNING, MigrationState.RUNNING),
+        (MIGRATED, MigrationState.DONE),
+        (FAILED, MigrationState.FAILED),
+        (replace(MIGRATED, deleting=True), MigrationState.WAITING),
+    ],
+)
+def test_a_migration_is_judged_by_its_job(facts: Facts | None, state: MigrationState) -> None:
+    assert judge_migration(CHILDREN[0], facts) is state
+    assert judge_migration(None, facts) is MigrationState.NOT_NEEDED
+
+
+def test_only_new_pods_wait_for_a_migration() -> None:
+    deployment = next(child for child in CHILDREN if child.ref.kind is DEPLOYMENT)
+    same = applied(deployment, desired_hash="other replicas")
+    newer = applied(deployment, template_hash="other pods")
+    assert restarts_pods(Step(Verb.CREATE, deployment.ref, deployment))
+    assert restarts_pods(Step(Verb.CHANGE, deployment.ref, deployment, newer))
+    assert not restarts_pods(Step(Verb.CHANGE, deployment.ref, deployment, same))
+    assert not restarts_pods(Step(Verb.LEAVE, deployment.ref, deployment, newer))

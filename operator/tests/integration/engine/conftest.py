@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from hack.cluster import Cluster, ClusterError, Options, up
 from hack.cluster.tools import program
 from hack.kube import Kubectl
+from hack.requirement import unavailable
 from tests.integration.engine.direct import Direct, client_for
 from tests.integration.engine.harness import ROOT, Memory, Operator, token_kubeconfig
 
@@ -23,9 +23,7 @@ def engine_cluster() -> Cluster:
     try:
         return up("api", name="operator-engine", options=Options(controllers=True))
     except ClusterError as error:
-        if os.environ.get("SOMA_TEST_REQUIRE") == "all":
-            pytest.fail(f"required, but not to be had: {error}")
-        pytest.skip(str(error))
+        unavailable(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ node."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,14 +20,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from hack.kube import Kubectl
+from hack.kube import Kubectl, KubectlError
+from hack.services.service import free_port
 
 ROOT = Path(__file__).resolve().parents[4]
 T = TypeVar("T")
 _LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def until(what: str, probe: Callable[[], T | None], timeout: float = 15.0, every: float = 0.1) -> T:
+def until(what: str, probe: Callable[[], T | None], timeout: float = 45.0, every: float = 0.1) -> T:
     """The first true answer of `probe`."""
     deadline = time.monotonic() + timeout
     while True:
@@ -37,12 +38,6 @@ def until(what: str, probe: Callable[[], T | None], timeout: float = 15.0, every
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:.0f} s: {what}")
         time.sleep(every)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @dataclass
@@ -172,9 +167,9 @@ class Memory:
         named = {f"memory.somatech.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
         self.patch({"metadata": {"annotations": named}})
 
-    def make_pods_ready(self) -> None:
+    def make_pods_ready(self, deployment: str = "") -> None:
         """What a kubelet would do; the controllers draw their conclusions."""
-        pods = until("pods", self._newest_pods, 20)
+        pods = until("pods", lambda: self._newest_pods(deployment or self.name), 45)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         image = "docker.io/library/soma-memory-runtime@sha256:" + "a" * 64
         container = {
@@ -187,23 +182,32 @@ class Memory:
             name = pod["metadata"]["name"]
             self.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps(patch))
 
-    def _newest_pods(self) -> list[dict[str, Any]]:
-        deployment = self.kubectl.find("deployment", self.name)
+    def _newest_pods(self, name: str) -> list[dict[str, Any]]:
+        deployment = self.kubectl.find("deployment", name)
         if deployment is None:
             return []
         wanted = deployment["spec"]["template"]["metadata"]["annotations"]
+        labels = deployment["spec"]["selector"]["matchLabels"].items()
         return [
             pod
             for pod in self.kubectl.get("pods")["items"]
-            if pod["metadata"]["labels"].get("app.kubernetes.io/instance") == self.name
+            if labels <= pod["metadata"]["labels"].items()
             and pod["metadata"].get("annotations") == wanted
             and not pod["metadata"].get("deletionTimestamp")
         ]
 
-    def serve(self) -> Memory:
-        """Until it is Ready."""
-        self.make_pods_ready()
-        self.wait("Ready", "True", "Serving")
+    def serve(self, deployment: str = "") -> Memory:
+        """Until it is Ready: a rolling update brings its pods one after another, and takes others between two looks."""
+
+        def ready() -> bool:
+            with contextlib.suppress(KubectlError):
+                self.make_pods_ready(deployment)
+            return self.condition("Ready") == ("True", "Serving")
+
+        try:
+            until("", ready, 40, every=0.2)
+        except AssertionError:
+            raise AssertionError(f"not served: {self.conditions()}") from None
         return self
 
 

@@ -19,7 +19,7 @@ def test_a_killed_leader_is_replaced_and_a_restart_writes_nothing(
     new_operator: NewOperator, namespace: Kubectl, request: pytest.FixtureRequest
 ) -> None:
     first = new_operator().ready()
-    until("a leader", lambda: first.leading, 20)
+    until("a leader", lambda: first.leading, 45)
     memory = Memory(namespace).create().serve()
     second = new_operator().ready()
     time.sleep(2)
@@ -69,7 +69,7 @@ def test_an_upgrade_of_the_operator_restarts_a_few_at_a_time(new_operator: NewOp
             if d["spec"]["template"]["spec"]["containers"][0]["image"] == image
         }
 
-    (first,) = until("a first rollout", rolled, 20)
+    (first,) = until("a first rollout", rolled, 45)
     time.sleep(2)
     assert rolled() == {first}, "the others wait until it serves"
     waiting = [memory for memory in memories if memory.name != first]
@@ -193,7 +193,7 @@ def _behind_a_proxy(kubeconfig: Path, place: Path) -> tuple[Path, subprocess.Pop
 
     import yaml
 
-    from tests.integration.engine.harness import free_port
+    from hack.services.service import free_port
 
     document = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     cluster = document["clusters"][0]["cluster"]

@@ -85,9 +85,12 @@ def test_a_rollout_that_does_not_get_on_is_stalled_and_recovers(memory: Memory) 
         (
             {
                 "mode": "distributed",
-                "endpoints": {"postgresql": {"host": "pg", "credentialsSecretRef": {"name": "pg"}}},
+                "endpoints": {
+                    "postgresql": {"host": "pg", "credentialsSecretRef": {"name": "pg"}},
+                    "redis": {"host": "redis", "tls": {"mode": "Required"}},
+                },
             },
-            "spec.mode",
+            "spec.endpoints.redis.tls.mode",
         ),
     ],
 )

@@ -28,7 +28,7 @@ def test_a_shape_is_admitted(namespace: Kubectl, path: Path) -> None:
         body["metadata"].pop("ownerReferences", None)
     namespace("apply", "--server-side", "--validate=strict", "-f", "-", stdin=yaml.safe_dump_all(objects))
     for body in objects:
-        if body["kind"] == "Deployment":
+        if body["kind"] in ("Deployment", "Job"):
             template = body["spec"]["template"]
             pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"]}
             pod["metadata"] = {"name": body["metadata"]["name"], **template["metadata"]}
