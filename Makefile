@@ -6,6 +6,7 @@ PROFILE ?= node
 NAME ?= $(PROFILE)
 RUNS ?= 100
 SEED ?= 1
+SOAK_MINUTES ?= 120
 DATA ?= ../shared/data/locomo
 
 .PHONY: help demo demo-down test test-unit test-integration test-e2e lint format types cluster-up cluster-down cluster-status \
@@ -14,7 +15,7 @@ DATA ?= ../shared/data/locomo
 help: ## Show this list
 	@echo 'Soma Memory Operator: what make can do here'
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: PROFILE=node|api|kwok NAME=… CLUSTER=current DEMO_INPUT=FILE RUNS=… SEED=… SOMA_CACHE=…'
+	@echo 'Variables: PROFILE=node|api|kwok NAME=… CLUSTER=current DEMO_INPUT=FILE RUNS=… SEED=… SOAK_MINUTES=… SOMA_CACHE=…'
 
 demo: ## From an empty machine to a recalled memory on a real cluster (cold about 15 min, warm about 2)
 	@$(PY) -m hack.demo
@@ -22,7 +23,7 @@ demo: ## From an empty machine to a recalled memory on a real cluster (cold abou
 demo-down: ## Remove the demo's cluster
 	@$(PY) -m hack.cluster down --name node
 
-test: ## All tests: unit, integration (real API server), end to end (real node) (cold < 30 min, warm < 10)
+test: ## All tests: unit, integration (real API server), end to end (real node) (cold about 30 min, warm about 15)
 	@hack/test all
 
 test-unit: ## Only what needs no other process (about a minute)
@@ -70,8 +71,13 @@ lock: ## Write hack/locks/ from pyproject.toml (seconds)
 bench: ## The benchmarks with their peers (about 20 min; hack/bench/NAME --help for one)
 	@hack/bench/all --data $(DATA)
 
-torture: ## Kill -9 during stores, RUNS times (about 3 s a run)
-	@hack/crash --runs $(RUNS) --seed $(SEED) --json
+torture: ## Harm a memory during load, RUNS times, and check every answer (about a second a run)
+	@hack/torture --runs $(RUNS) --seed $(SEED) --json
+
+soak: ## Harm a memory, a fleet, and a fleet with its events, for SOAK_MINUTES in all, with random seeds (two hours)
+	@hack/torture --runs 1000000 --minutes $$(($(SOAK_MINUTES) / 2)) --quiet --json
+	@hack/torture --fleet --runs 1000000 --minutes $$(($(SOAK_MINUTES) / 4)) --quiet --json
+	@hack/torture --fleet --events --runs 1000000 --minutes $$(($(SOAK_MINUTES) / 4)) --quiet --json
 
 clean: ## Remove what tests and tools left in the tree (never the cache)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +; rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A node of our own, removed at the end unless `SOMA_E2E_KEEP` is set."""
+    """A node of our own (`SOMA_E2E_NAME` names another), removed at the end unless `SOMA_E2E_KEEP` is set."""
+    name = os.environ.get("SOMA_E2E_NAME") or "e2e"
     try:
-        started = up("node", name="e2e")
+        started = up("node", name=name)
     except ClusterError as error:
         unavailable(str(error))
     try:
         yield started
     finally:
         if not os.environ.get("SOMA_E2E_KEEP"):
-            down("e2e")
+            down(name)
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +48,9 @@ def operator(cluster: Cluster) -> Kubectl:
     return install(cluster)
 
 
-@pytest.fixture
-def namespace(operator: Kubectl) -> Iterator[Kubectl]:
-    """A fresh namespace that enforces PodSecurity `restricted`."""
+@contextmanager
+def fresh_namespace(operator: Kubectl) -> Iterator[Kubectl]:
+    """A namespace that enforces PodSecurity `restricted`; kubectl bound to it."""
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     operator.apply(
@@ -56,6 +58,13 @@ def namespace(operator: Kubectl) -> Iterator[Kubectl]:
     )
     yield operator.within(name)
     operator("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def namespace(operator: Kubectl) -> Iterator[Kubectl]:
+    """A fresh namespace for one test."""
+    with fresh_namespace(operator) as bound:
+        yield bound
 
 
 @pytest.fixture

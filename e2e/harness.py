@@ -56,10 +56,21 @@ class Memory:
         alive = [p for p in pods if "deletionTimestamp" not in p["metadata"]]
         return alive[0] if alive else None
 
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        """The pods of one component that are ready and not being deleted."""
+        labels = f"memory.somatech.dev/memory={self.name},app.kubernetes.io/component={component}"
+        found = self.kubectl.get("pods", "-l", labels)["items"]
+        return [p for p in found if "deletionTimestamp" not in p["metadata"] and _is_ready(p)]
+
     @contextmanager
-    def client(self) -> Iterator[httpx.Client]:
-        """An HTTP client with the bearer token, through a port-forward to the Service."""
-        with self.kubectl.port_forward(f"service/{self.name}", 9595) as port:
+    def client(self, target: str = "") -> Iterator[httpx.Client]:
+        """An HTTP client with the bearer token, through a port-forward to the Service, or to `target` (``pod/x``)."""
+        with self.kubectl.port_forward(target or f"service/{self.name}", 9595) as port:
             headers = {"Authorization": f"Bearer {self.token()}"}
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as client:
                 yield client
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

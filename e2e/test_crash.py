@@ -56,7 +56,7 @@ def test_nothing_acknowledged_is_lost_when_the_container_is_killed(
     token.write_text(agents.token())
     kill = f"{sys.executable} -m e2e.kill_container {pod['metadata']['uid']}"
     with steady_forward(agents) as port:
-        command = [sys.executable, "-m", "hack.crash_harness", "--json", "--runs", str(RUNS), "--longest", "0.5"]
+        command = [sys.executable, "-m", "hack.torture_harness", "--json", "--runs", str(RUNS), "--longest", "0.5"]
         command += ["--url", f"http://127.0.0.1:{port}", "--kill-command", kill, "--token-file", str(token)]
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280)

@@ -64,7 +64,7 @@ def test_an_unsafe_unbuilt_feature_stalls_and_leaves_what_runs_alone(memory: Cal
     before = agents.pod()
     assert before is not None
     memory(bootstrap={"fromBackup": {"backupName": "nightly"}})
-    agents.await_condition("Stalled", "True", timeout=30)
+    agents.await_condition("Stalled", "True", timeout=60)
     after = agents.pod()
     assert after is not None
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -76,8 +76,8 @@ def test_suspend_stops_mending_and_says_so(memory: Callable[..., Memory]) -> Non
     agents = memory()
     agents.await_condition("Ready", "True")
     agents.kubectl("patch", "smem", "agents", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
-    agents.await_condition("Suspended", "True", timeout=30)
+    agents.await_condition("Suspended", "True", timeout=60)
     agents.kubectl("delete", "pdb", "agents")
     agents.kubectl("patch", "smem", "agents", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
-    agents.await_condition("Suspended", "False", timeout=30)
-    wait_until(lambda: agents.kubectl.find("pdb", "agents"), "the budget after resuming", timeout=10)
+    agents.await_condition("Suspended", "False", timeout=60)
+    wait_until(lambda: agents.kubectl.find("pdb", "agents"), "the budget after resuming", timeout=60)

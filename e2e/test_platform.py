@@ -57,7 +57,7 @@ def test_a_killed_leader_is_followed_by_the_other_replica(operator: Kubectl, mem
     agents.await_condition("Ready", "True")
     serving = agents.pod()
     assert serving is not None
-    leader = wait_until(lambda: lease_holder(operator), "a leader", timeout=30)
+    leader = wait_until(lambda: lease_holder(operator), "a leader", timeout=60)
     pods = [
         p["metadata"]["name"]
         for p in operator.get("pods", "-l", "app.kubernetes.io/name=soma-memory-operator")["items"]
@@ -66,7 +66,7 @@ def test_a_killed_leader_is_followed_by_the_other_replica(operator: Kubectl, mem
     operator("delete", "pod", leading, "--grace-period=0", "--force")
     wait_until(lambda: (now := lease_holder(operator)) and leading not in now, "another leader", timeout=60)
     agents.kubectl("delete", "configmap", "agents-settings")
-    wait_until(lambda: agents.kubectl.find("configmap", "agents-settings"), "the new leader to mend", timeout=20)
+    wait_until(lambda: agents.kubectl.find("configmap", "agents-settings"), "the new leader to mend", timeout=60)
     still = agents.pod()
     assert still is not None
     assert still["metadata"]["uid"] == serving["metadata"]["uid"]

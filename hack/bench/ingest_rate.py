@@ -1,4 +1,5 @@
-"""`hack/bench/ingest`: rows inserted, updated, deleted and merged a second by the index alone, and its memory a row."""
+"""`hack/bench/ingest`: rows inserted, updated, deleted and merged a second by the index alone, in large calls and
+one by one, on one thread, merges included; and its memory a row."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from hack.bench.datasets import NOW, NoRoom, dataset, ids_of
 from hack.bench.methods import params_of
 from hack.bench.recall_latency import rows_of
 from memory_runtime.scoring import ExactIndex
+
+_ONE_BY_ONE = 5_000
 
 
 def main() -> int:
@@ -34,33 +37,40 @@ def main() -> int:
         return 2
     index = ExactIndex(options.dim, params_of(30.0), clock=lambda: NOW)
     n = options.rows
+    few = min(n, _ONE_BY_ONE)
 
-    def write(count: int) -> None:
-        for start in range(0, count, options.batch):
-            rows = slice(start, min(count, start + options.batch))
+    def write(first: int, last: int, size: int) -> None:
+        for start in range(first, last, size):
+            rows = slice(start, min(last, start + size))
             columns = {"event_time": data.times[rows], "importance": data.importance[rows]}
             index.upsert(index.batch(ids_of(rows.start, rows.stop), data.vectors[rows], **columns))
             index.maintain()
 
-    def one_by_one() -> None:
-        for row in range(1000):
-            columns = {"event_time": data.times[row], "importance": data.importance[row]}
-            index.upsert(index.batch(ids_of(row, row + 1), data.vectors[row : row + 1], **columns))
+    def remove(first: int, last: int, size: int) -> None:
+        for start in range(first, last, size):
+            index.delete(ids_of(start, min(last, start + size)))
+            index.maintain()
 
-    steps: list[tuple[str, int, Callable[[], object]]] = [
-        ("insert", n, lambda: write(n)),
-        ("update", n // 4, lambda: write(n // 4)),
-        ("update one by one", 1000, one_by_one),
-        ("delete", n // 10, lambda: index.delete(ids_of(0, n // 10))),
-        ("merge all", n - n // 10, index.compact),
+    # Merges that fall due are part of every figure; what is left of them at the end is "merge all"
+    batch, many = options.batch, n - 2 * few
+    steps: list[tuple[str, int, int, Callable[[], object]]] = [
+        ("insert", many, batch, lambda: write(0, many, batch)),
+        ("insert", few, 64, lambda: write(many, many + few, 64)),
+        ("insert", few, 1, lambda: write(many + few, n, 1)),
+        ("update", n // 4, batch, lambda: write(0, n // 4, batch)),
+        ("update", few, 1, lambda: write(0, few, 1)),
+        ("delete", n // 10, batch, lambda: remove(0, n // 10, batch)),
+        ("delete", few, 1, lambda: remove(n // 10, n // 10 + few, 1)),
+        ("merge all", n - n // 10 - few, n, index.compact),
     ]
-    for name, count, act in steps:
+    for name, count, size, act in steps:
         start, cpu = time.perf_counter(), time.process_time()
         act()
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         result = {
             "operation": name,
             "rows": count,
+            "rows_a_call": size,
             "rows_per_second": round(count / wall),
             "rows_per_cpu_second": round(count / cpu) if cpu else None,
         }

@@ -84,11 +84,7 @@ def compare(options: argparse.Namespace, rows: int, dim: int, half_life: float |
         )
         p50, p95 = (float(np.quantile(found["times"], q)) * 1e3 for q in (0.5, 0.95))
         identical = found["answers"] == true
-        memory = ", ".join(f"{name} {value:,.0f} MiB" for name, value in found["memory"].items())
-        print(
-            f"{method}: {'identical ids to the oracle' if identical else 'other ids'}; memory: {memory}",
-            file=sys.stderr,
-        )
+        print(_aside(method, found, identical=identical), file=sys.stderr, flush=True)
         yield {
             "rows": rows,
             "dim": dim,
@@ -102,6 +98,14 @@ def compare(options: argparse.Namespace, rows: int, dim: int, half_life: float |
             "fraction_scanned": None if math.isnan(found["fraction"]) else round(found["fraction"], 5),
             "ratio_to_faiss_flat": round(float(np.median(flat)) * 1e3 / p50, 2) if flat else None,
         }
+
+
+def _aside(method: str, found: dict[str, Any], *, identical: bool) -> str:
+    """What a machine that is busy with other things does not distort, for a person: work, identity, memory."""
+    memory = ", ".join(f"{name} {value:,.0f} MiB" for name, value in found["memory"].items())
+    work = " / ".join(f"{float(np.quantile(found['cpu'], q)) * 1e3:.3f}" for q in (0.5, 0.95))
+    ids = "identical ids to the oracle" if identical else "other ids"
+    return f"{method}: {ids}; CPU {work} ms a query (p50 / p95); memory: {memory}"
 
 
 def rows_of(text: str) -> int:

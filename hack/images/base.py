@@ -11,7 +11,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def _make(archive: Path, origin: Sources) -> None:
         run(command, "debootstrap could not make a root file system", env=proxies())
         before = _megabytes(root)
         _update(root, origin)
-        _shrink(root)
+        shrink(root)
         making = Path(scratch, "base.tar")
         packed = [
             "tar",
@@ -111,17 +112,29 @@ def _make(archive: Path, origin: Sources) -> None:
 def _update(root: Path, origin: Sources) -> None:
     """debootstrap knows one suite; fixes since the release stand in two more. A mirror without them leaves the
     release as it is."""
+    try:
+        with apt_of(root, origin) as apt:
+            apt("update")
+            apt("--yes", "--no-install-recommends", "dist-upgrade")
+    except ImageError as error:
+        say(f"the base stays without security updates: {error}")
+
+
+@contextmanager
+def apt_of(root: Path, origin: Sources) -> Iterator[Callable[..., None]]:
+    """apt-get of that root file system, which reaches this machine's mirror while the block runs."""
     listing = root / "etc/apt/sources.list"
     listing.write_text("\n".join(origin.lines) + "\n")
     for name in ("resolv.conf", "hosts"):
         shutil.copyfile(f"/etc/{name}", root / "etc" / name)
     _copy_apt_settings(root)
     environment = {**proxies(), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+
+    def apt(*arguments: str) -> None:
+        run(["chroot", root, "apt-get", "--quiet", *arguments], "Debian's packages could not be had", env=environment)
+
     try:
-        for arguments in (["update", "--quiet"], ["--yes", "--quiet", "--no-install-recommends", "dist-upgrade"]):
-            run(["chroot", root, "apt-get", *arguments], "security updates could not be installed", env=environment)
-    except ImageError as error:
-        say(f"the base stays without security updates: {error}")
+        yield apt
     finally:
         (root / "etc/apt/apt.conf.d/99-from-host").unlink(missing_ok=True)
 
@@ -134,7 +147,8 @@ def _copy_apt_settings(root: Path) -> None:
     (root / "etc/apt/apt.conf.d/99-from-host").write_text("\n".join(lines) + "\n")
 
 
-def _shrink(root: Path) -> None:
+def shrink(root: Path) -> None:
+    """Takes out of a root file system what nobody reads in an image."""
     for name in EMPTIED:
         for path in (root / name).glob("*"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hack.cluster.tools.progress import step
+from hack.images import manylinux
 from hack.images.errors import ImageError
 from hack.images.layout import LOCKS, RECIPES, ROOT, Target, cache
 from hack.images.locks import narrowed, pinned
@@ -139,7 +140,9 @@ def build_own() -> Path:
     """Our wheel of the tree as it is, built outside of the tree (setuptools leaves build/ and *.egg-info behind)."""
     # Without a compiler the wheel lacks its optional kernel: once there is one, it is another wheel.
     compiler = str(any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc")))
-    key = digest(compiler, *(part for path in _source_files() for part in (str(path.relative_to(ROOT)), path)))[:12]
+    key = digest(
+        "manylinux", compiler, *(part for path in _source_files() for part in (str(path.relative_to(ROOT)), path))
+    )[:12]
     folder = cache() / "wheels" / "own" / key
     if not (folder / ".complete").exists():
         with _making(folder) as making, tempfile.TemporaryDirectory() as scratch:
@@ -155,7 +158,7 @@ def build_own() -> Path:
             run(command, "our wheel could not be built", env=environment)
             # setuptools leaves read-only traces of the mode that the scratch folder had; the name alone tells the
             # content.
-            _only_wheel(making).chmod(0o644)
+            manylinux.tag(_only_wheel(making), environment).chmod(0o644)
     return _only_wheel(folder)
 
 

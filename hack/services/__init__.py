@@ -1,14 +1,50 @@
-"""Real back ends for tests and benchmarks, started on free loopback ports from Debian's packages and Maven's artifacts.
+"""Real back ends for tests and benchmarks, on free loopback ports: Debian's packages, Maven's artifacts, Go's modules.
 
-Lives here: one module a system, each with a `start_…` that returns a running `Service`. May import `hack.cluster.tools`
-(Debian packages, locks, the cache) and `hack.cluster.processes`; nothing of the operator or the runtime.
+Lives here: one module a system, each with a `start_…` that returns a running `Service`, the certificates they serve
+with, and a proxy that breaks the network before them. May import `hack.cluster.tools` (Debian packages, locks, the
+cache) and `hack.cluster.processes`; nothing of the operator or the runtime.
 """
 
 from __future__ import annotations
 
-from hack.services.kafka import start_kafka
-from hack.services.postgres import start_postgres
-from hack.services.redis import start_redis
+from hack.services.certificates import Authority, Pair
+from hack.services.etcd import start_etcd
+from hack.services.kafka import SecureKafka, start_kafka, start_secure_kafka
+from hack.services.neo4j import start_neo4j
+from hack.services.poolers import start_pgbouncer, start_pgpool
+from hack.services.postgres import start_postgres, start_standby
+from hack.services.proxy import FaultProxy
+from hack.services.redis import (
+    RedisCluster,
+    RedisSentinels,
+    start_redis,
+    start_redis_cluster,
+    start_redis_sentinels,
+    start_redis_tls,
+)
+from hack.services.registry import start_registry
 from hack.services.service import Service, ServiceError
 
-__all__ = ["Service", "ServiceError", "start_kafka", "start_postgres", "start_redis"]
+__all__ = [
+    "Authority",
+    "FaultProxy",
+    "Pair",
+    "RedisCluster",
+    "RedisSentinels",
+    "Service",
+    "ServiceError",
+    "start_etcd",
+    "SecureKafka",
+    "start_kafka",
+    "start_secure_kafka",
+    "start_neo4j",
+    "start_pgbouncer",
+    "start_pgpool",
+    "start_postgres",
+    "start_standby",
+    "start_redis",
+    "start_registry",
+    "start_redis_cluster",
+    "start_redis_sentinels",
+    "start_redis_tls",
+]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from hack.cluster.processes import identify, stop
 
@@ -19,11 +24,30 @@ class ServiceError(Exception):
     """A back end that cannot be had or does not answer; the message names the remedy or the log's last line."""
 
 
+def _candidates() -> Iterator[int]:
+    """Ports in a random order, each once, then again. The processes of one pytest run have no port in common, and all
+    are below the kernel's range for outgoing connections (32768 on) and those of clusters (20000 on): nobody takes one
+    between our look and a server's bind, which may be seconds later.
+    """
+    width = 2500
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    first = 10_000 + width * (int(worker) if worker.isdigit() else random.randrange(4)) % 10_000
+    while True:
+        yield from random.sample(range(first, first + width), width)
+
+
+_PORTS: Final = _candidates()
+_CHOOSING: Final = threading.Lock()
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on at this moment, and that this process has not been given lately."""
+    with _CHOOSING:
+        for port in itertools.islice(_PORTS, 2500):
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise ServiceError("no loopback port is free: stop some servers")
 
 
 def answers(port: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from hack.cluster import Cluster, ClusterError, Options, down, up
 from hack.cluster.tools import cache_root
+from hack.requirement import unavailable
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def start_or_skip(profile: str, name: str, options: Options | None = None) -> Cl
     try:
         return up(profile, name, options)
     except ClusterError as error:
-        if os.environ.get("SOMA_TEST_REQUIRE") == "all":
-            pytest.fail(f"required, but not to be had: {error}")
-        pytest.skip(str(error))
+        unavailable(str(error))
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -9,7 +12,16 @@ import pytest
 
 from hack.cluster.errors import ClusterError
 from hack.requirement import unavailable
-from hack.services import Service, start_kafka, start_postgres, start_redis
+from hack.services import (
+    Authority,
+    Service,
+    start_etcd,
+    start_kafka,
+    start_postgres,
+    start_redis,
+    start_redis_cluster,
+    start_redis_tls,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -70,3 +82,66 @@ def test_a_kafka_broker_starts_again_on_its_port(tmp_path: Path) -> None:
         assert broker.url == address
     finally:
         broker.stop()
+
+
+def test_etcd_with_tls_answers_only_to_a_certificate_of_its_authority(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "pki")
+    client = authority.issue("client")
+    try:
+        service = start_etcd(tmp_path / "etcd", authority=authority)
+    except ClusterError as error:
+        unavailable(str(error))
+    try:
+        trusting = ssl.create_default_context(cafile=str(authority.certificate))
+        with pytest.raises(OSError):
+            status(service, trusting)
+        trusting.load_cert_chain(client.certificate, client.key)
+        assert status(service, trusting) == 200
+    finally:
+        service.stop()
+
+
+def status(service: Service, context: ssl.SSLContext) -> int:
+    connection = http.client.HTTPSConnection(service.url.removeprefix("https://"), context=context, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", "/version")
+        return connection.getresponse().status
+
+
+def test_a_redis_cluster_and_sentinels_answer_for_the_whole(tmp_path: Path) -> None:
+    try:
+        cluster = start_redis_cluster(tmp_path / "cluster")
+    except ClusterError as error:
+        unavailable(str(error))
+    try:
+        port = cluster.nodes[0].rpartition(":")[2]
+        cli = ["redis-cli", "-c", "-p", port, "-a", cluster.password, "--no-auth-warning"]
+        for key in ("a", "b", "c"):  # of three members
+            subprocess.run([*cli, "set", key, key], capture_output=True, check=True)
+            got = subprocess.run([*cli, "get", key], capture_output=True, text=True, check=True)
+            assert got.stdout.strip() == key
+    finally:
+        cluster.stop()
+
+
+def test_redis_over_tls_knows_nobody_without_a_certificate_and_no_default_user(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    try:
+        service = start_redis_tls(tmp_path, authority)
+    except ClusterError as error:
+        unavailable(str(error))
+    try:
+        pair = authority.issue("client")
+        trust = ["--cacert", str(authority.certificate)]
+        shown = ["--cert", str(pair.certificate), "--key", str(pair.key)]
+        port = service.url.rpartition(":")[2].partition("/")[0]
+
+        def ping(*options: str) -> str:
+            done = subprocess.run(["redis-cli", *options, "ping"], capture_output=True, text=True, check=False)
+            return done.stdout + done.stderr
+
+        assert "PONG" in ping("-u", service.url, *trust, *shown)
+        assert "PONG" not in ping("-u", service.url, *trust)
+        assert "NOAUTH" in ping("-p", port, "--tls", *trust, *shown)
+    finally:
+        service.stop()

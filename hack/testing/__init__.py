@@ -1,0 +1,1 @@
+"""How the tests are run: which of them share a process, and in what order. A plugin of pytest."""
