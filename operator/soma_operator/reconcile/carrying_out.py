@@ -191,12 +191,18 @@ def tellable(error: ApiError) -> Failure:
 
 
 def unasked_rollout(step: Step, parent: Parent) -> bool:
-    """Whether a change restarts pods, or migrates again, although nobody changed the spec: then it waits for a slot."""
-    status = parent.body.get("status") or {}
-    unasked = status.get("observedGeneration") == parent.generation
+    """Whether a change restarts pods, or migrates again, although nobody changed the spec: then it waits for a slot.
+    A generation that has not served yet is being rolled out because somebody asked, however often it is looked at."""
+    if not _has_served(parent):
+        return False
     if step.ref.kind is JOB:
-        # A generation that has served is migrated; one that has not is being rolled out because somebody asked.
-        return unasked and step.verb is Verb.CREATE and (status.get("version") or {}).get("current") is not None
+        return step.verb is Verb.CREATE
     if step.verb is not Verb.CHANGE or step.ref.kind is not DEPLOYMENT or step.facts is None or step.child is None:
         return False
-    return unasked and step.facts.template_hash != step.child.template_hash
+    return step.facts.template_hash != step.child.template_hash
+
+
+def _has_served(parent: Parent) -> bool:
+    """Whether the spec as it is now was rolled out completely once."""
+    entries = (parent.body.get("status") or {}).get("history") or ()
+    return any(entry.get("generation") == parent.generation and entry.get("completedAt") for entry in entries)

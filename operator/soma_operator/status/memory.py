@@ -52,7 +52,7 @@ def memory_status(found: Findings, before: SomaMemoryStatus, now: str) -> SomaMe
         drift=drift_status(found, before, now),
         preflight=preflight(verdicts, memory) if memory else before.preflight,
         last_handled_reconcile_at=found.handled_reconcile_at or before.last_handled_reconcile_at,
-        history=history(found, before, ready.reason, ready.status is ConditionStatus.TRUE, now),
+        history=history(found, before, ready.reason, _serves_newest(found, ready), now),
     )
 
 
@@ -112,6 +112,11 @@ def _ready(found: Findings, stalled: Failure | None, runtime: Verdict, *, suspen
         return false(waiting.reason, waiting.message)
     told = consuming if runtime.status is ConditionStatus.TRUE else runtime
     return false(told.reason, told.message)
+
+
+def _serves_newest(found: Findings, ready: Verdict) -> bool:
+    """Ready, and no update of the operator's own still to come."""
+    return ready.status is ConditionStatus.TRUE and not found.waits_for_slot
 
 
 def _blocking(found: Findings) -> Failure | None:

@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soma_operator.api import SomaMemory, SomaMemorySpec
-from soma_operator.catalog.kinds import CONFIG_MAP, DEPLOYMENT, JOB, SECRET, SERVICE, VOLUME_CLAIM, Ref
+from soma_operator.catalog.kinds import CONFIG_MAP, DEPLOYMENT, JOB, SECRET, SERVICE, SOMA_MEMORY, VOLUME_CLAIM, Ref
 from soma_operator.desired.children import Child, children
 from soma_operator.desired.inputs import Defaults, Inputs
 from soma_operator.observe.facts import Facts, Volume, facts_of
+from soma_operator.observe.store import Parent
 from soma_operator.plan.drift import Corrections
 from soma_operator.plan.migration import MigrationState, judge_migration, restarts_pods
 from soma_operator.plan.readiness import unsafe_to_ignore
 from soma_operator.plan.steps import Step, Verb, Verdict, plan
 from soma_operator.plan.volume import VolumeState, judge_volume
+from soma_operator.reconcile.carrying_out import unasked_rollout
 
 BODY = {"metadata": {"name": "store", "namespace": "team", "uid": "u", "generation": 1}, "spec": {}}
 CHILDREN = children(Inputs(SomaMemory.parse(BODY), Defaults("image:1", "1")))
@@ -226,3 +228,29 @@ def test_only_new_pods_wait_for_a_migration() -> None:
     assert restarts_pods(Step(Verb.CHANGE, deployment.ref, deployment, newer))
     assert not restarts_pods(Step(Verb.CHANGE, deployment.ref, deployment, same))
     assert not restarts_pods(Step(Verb.LEAVE, deployment.ref, deployment, newer))
+
+
+SERVED_ONCE = [{"generation": 1, "completedAt": "2026-11-27T00:00:00Z", "outcome": "Serving"}]
+
+
+@pytest.mark.parametrize(
+    ("history", "unasked"),
+    [
+        (None, False),
+        ([{"generation": 2, "outcome": "MigrationRunning"}, *SERVED_ONCE], False),
+        ([{"generation": 2, "outcome": "Serving"}, {"generation": 2, "completedAt": "2026-11-27T00:00:01Z"}], True),
+    ],
+)
+def test_a_rollout_was_asked_for_until_its_generation_has_served(
+    history: list[dict[str, object]] | None, unasked: bool
+) -> None:
+    # The second case was seen: a new version migrated first, and by then its generation was an observed one.
+    status = {"observedGeneration": 2, "version": {"current": "1"}, "history": history}
+    body = {**BODY, "metadata": {**BODY["metadata"], "generation": 2}, "status": status}
+    parent = Parent(Ref(SOMA_MEMORY, "team", "store"), "u", 1, body)
+    deployment = next(child for child in CHILDREN if child.ref.kind is DEPLOYMENT)
+    change = Step(Verb.CHANGE, deployment.ref, deployment, applied(deployment, template_hash="other pods"))
+    job = Step(Verb.CREATE, Ref(JOB, "team", "store-migrate"), deployment)
+    assert [unasked_rollout(step, parent) for step in (change, job)] == [unasked, unasked]
+    same = Step(Verb.CHANGE, deployment.ref, deployment, applied(deployment, desired_hash="other replicas"))
+    assert not unasked_rollout(same, parent), "it restarts no pod"

@@ -157,6 +157,7 @@ def test_an_update_by_the_operator_that_waits_leaves_it_ready() -> None:
     assert conditions["Ready"] == ("True", "Serving")
     assert conditions["Synced"] == ("False", "WaitingForSlot")
     assert "Reconciling" not in conditions
+    assert memory_status(found, SomaMemoryStatus(), NOW).history[0].completed_at is None
 
 
 def test_a_missing_disruption_budget_does_not_keep_it_from_serving() -> None:
