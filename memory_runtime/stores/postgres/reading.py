@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate, coordinate_from_canonical
 from memory_runtime.model.records import MemoryRecord, Scope
+from memory_runtime.stores import rows
 from memory_runtime.stores.contracts import Collection
 from memory_runtime.stores.postgres.filters import in_scope
 from memory_runtime.stores.postgres.session import Bound, Session
+from memory_runtime.stores.rows import record
 
-COLUMNS: Final = (
-    "m.id, m.tenant, m.namespace, m.memory_type, m.coordinate, m.payload, m.importance_raw, m.importance_norm,"
-    " m.normaliser_version, m.event_time, m.ingest_time, m.access_time, m.access_count, m.features, m.model_revision,"
-    " m.pinned, m.hold, m.expires_at, m.version, m.seq"
-)
-
-
-def record(found: Sequence[Any], vector: bytes | None = None) -> MemoryRecord:
-    """The record of a row that begins with COLUMNS."""
-    return MemoryRecord(
-        id=uuid.UUID(bytes=found[0].bytes),
-        tenant=found[1],
-        namespace=found[2],
-        memory_type=found[3],
-        coordinate=coordinate_from_canonical(found[4]),
-        payload=json.loads(found[5]),
-        importance=found[6],
-        importance_norm=found[7],
-        normaliser_version=found[8],
-        event_time=found[9],
-        ingest_time=found[10],
-        access_time=found[11],
-        access_count=found[12],
-        features=json.loads(found[13]) if found[13] else {},
-        vector=np.frombuffer(vector, np.float32) if vector else None,
-        model_revision=found[14],
-        pinned=found[15],
-        hold=found[16],
-        expires_at=found[17],
-        version=found[18],
-        seq=found[19],
-    )
+COLUMNS: Final = ", ".join(f"m.{name}" for name in rows.COLUMNS)
 
 
 def as_uuids(ids: Iterable[bytes]) -> list[uuid.UUID]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from memory_runtime.model.records import Edge, MemoryRecord, Scope
 from memory_runtime.stores.postgres.graph import step
-from memory_runtime.stores.postgres.reading import COLUMNS, record, with_vectors
+from memory_runtime.stores.postgres.reading import COLUMNS, with_vectors
 from memory_runtime.stores.postgres.session import Bound, Session
+from memory_runtime.stores.rows import record
 from memory_runtime.stores.values import ROW_OVERHEAD, Kept, Measured, Slice
 
 

@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate, coordinate_from_canonical
 from memory_runtime.model.records import MemoryRecord, Scope
 from memory_runtime.stores.contracts import Collection
+from memory_runtime.stores.rows import COLUMNS, record
 from memory_runtime.stores.sqlite import fts
 from memory_runtime.stores.sqlite.filters import conditions
 
-_COLUMNS = (
-    "id, tenant, namespace, memory_type, coordinate, payload, importance_raw, importance_norm, normaliser_version,"
-    " event_time, ingest_time, access_time, access_count, features, model_revision, pinned, hold, expires_at,"
-    " version, seq"
-)
+_COLUMNS = ", ".join(COLUMNS)
 _MAX_VARIABLES = 500
-
-
-def _record(found: Sequence[Any], vector: bytes | None = None) -> MemoryRecord:
-    return MemoryRecord(
-        id=uuid.UUID(bytes=found[0]),
-        tenant=found[1],
-        namespace=found[2],
-        memory_type=found[3],
-        coordinate=coordinate_from_canonical(found[4]),
-        payload=json.loads(found[5]),
-        importance=found[6],
-        importance_norm=found[7],
-        normaliser_version=found[8],
-        event_time=found[9],
-        ingest_time=found[10],
-        access_time=found[11],
-        access_count=found[12],
-        features=json.loads(found[13]) if found[13] else {},
-        vector=np.frombuffer(vector, np.float32) if vector else None,
-        model_revision=found[14],
-        pinned=bool(found[15]),
-        hold=bool(found[16]),
-        expires_at=found[17],
-        version=found[18],
-        seq=found[19],
-    )
 
 
 def get(connection: sqlite3.Connection, record_id: uuid.UUID) -> MemoryRecord | None:
     """The live record of this id, with its vector."""
     sql = f"SELECT {_COLUMNS}, vector FROM memories LEFT JOIN vectors USING (row) WHERE id = ? AND deleted = 0"  # noqa: S608
     found = connection.execute(sql, (record_id.bytes,)).fetchone()
-    return _record(found, found[-1]) if found else None
+    return record(found, found[-1]) if found else None
 
 
 def by_ids(connection: sqlite3.Connection, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
@@ -64,7 +32,7 @@ def by_ids(connection: sqlite3.Connection, ids: Sequence[bytes]) -> dict[bytes, 
         part = ids[start : start + _MAX_VARIABLES]
         marks = ",".join("?" * len(part))
         sql = f"SELECT {_COLUMNS} FROM memories WHERE id IN ({marks}) AND deleted = 0"  # noqa: S608 -- only marks
-        records.update((found[0], _record(found)) for found in connection.execute(sql, part))
+        records.update((found[0], record(found)) for found in connection.execute(sql, part))
     return records
 
 
@@ -88,7 +56,7 @@ def in_scope(
         where.append("instr(text, ?) > 0" if case_sensitive else "instr(lower(text), lower(?)) > 0")
         values.append(text)
     sql = f"SELECT {_COLUMNS} FROM memories WHERE {' AND '.join(where)} ORDER BY coordinate_first, id LIMIT ?"  # noqa: S608
-    return [_record(found) for found in connection.execute(sql, (*values, limit))]
+    return [record(found) for found in connection.execute(sql, (*values, limit))]
 
 
 def at_coordinate(
@@ -99,7 +67,7 @@ def at_coordinate(
     where.append("coordinate_first = ? AND coordinate = ?")
     sql = f"SELECT {_COLUMNS} FROM memories WHERE {' AND '.join(where)} ORDER BY seq DESC"  # noqa: S608
     return [
-        _record(found) for found in connection.execute(sql, (*values, coordinate[0], canonical_coordinate(coordinate)))
+        record(found) for found in connection.execute(sql, (*values, coordinate[0], canonical_coordinate(coordinate)))
     ]
 
 
@@ -166,7 +134,7 @@ def page(
         f"SELECT {_COLUMNS}, vector FROM memories LEFT JOIN vectors USING (row)"  # noqa: S608 -- literals only
         f" WHERE {' AND '.join(where)} ORDER BY id LIMIT ?"
     )
-    return [_record(found, found[-1]) for found in connection.execute(sql, (*values, limit))]
+    return [record(found, found[-1]) for found in connection.execute(sql, (*values, limit))]
 
 
 def newest_importance(connection: sqlite3.Connection, limit: int = 2000) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -13,11 +12,11 @@ import pytest
 from hack.cluster.errors import ClusterError
 from hack.requirement import unavailable
 from hack.services import Service, start_postgres, start_standby
-from memory_runtime.model.errors import Unavailable
-from memory_runtime.stores.contracts import Applied, Unit
+from memory_runtime.stores.contracts import Applied
 from memory_runtime.stores.postgres import migrating
 from memory_runtime.tests.contract.conftest import ask, named, open_directory, settings_for
-from memory_runtime.tests.ledgers import Place, identity, put
+from memory_runtime.tests.contract.load import Load
+from memory_runtime.tests.ledgers import Place, identity
 
 pytestmark = pytest.mark.integration
 
@@ -64,35 +63,16 @@ async def test_a_fail_over_under_load_loses_nothing_acknowledged_and_does_nothin
     follower: list[Applied] = []
     other = place.open(follower)
     await other.exclusively(lambda view: view.head())  # follows from here on
-    acknowledged: set[int] = set()
-    stop = threading.Event()
-
-    async def client(number: int) -> None:
-        n = number
-        while not stop.is_set():
-            try:
-                await ledger.commit(Unit([put(n)]))
-            except Unavailable:
-                await asyncio.sleep(0.05)
-            else:
-                acknowledged.add(n)
-            n += 8
-
-    clients = [asyncio.create_task(client(n)) for n in range(8)]
-    await asyncio.sleep(1.0)
-    assert acknowledged, "nothing was acknowledged before the fail-over"
-    await asyncio.to_thread(pair.primary.kill)
-    await asyncio.sleep(0.3)
-    promoted = named(pair.standby.url, "soma")
-    await asyncio.to_thread(ask, promoted, "SELECT pg_promote(true, 30)")
-    before, end = len(acknowledged), time.monotonic() + 60
-    while len(acknowledged) < before + 20:
-        assert time.monotonic() < end, f"nothing is acknowledged after the fail-over: {ledger.ailment}"
-        await asyncio.sleep(0.05)
-    stop.set()
-    await asyncio.gather(*clients)
+    load = Load(ledger)
+    async with load.running():
+        await load.gets_on(1)
+        await asyncio.to_thread(pair.primary.kill)
+        await asyncio.sleep(0.3)
+        promoted = named(pair.standby.url, "soma")
+        await asyncio.to_thread(ask, promoted, "SELECT pg_promote(true, 30)")
+        await load.gets_on()
     found = {row[0] for row in await asyncio.to_thread(ask, promoted, "SELECT id FROM memories WHERE NOT deleted")}
-    assert {identity(n) for n in acknowledged} <= found
+    assert {identity(n) for n in load.acknowledged} <= found
     assert await asyncio.to_thread(ask, promoted, "SELECT count(*) - max(seq), max(version) FROM outbox") == [(0, 1)]
     assert [one.receipt.seq for one in applied] == list(range(1, ledger.head_seq + 1))
     end = time.monotonic() + 30

@@ -16,6 +16,7 @@ from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.stores.contracts import Applied, Unit
 from memory_runtime.stores.postgres import committing
 from memory_runtime.tests.contract.conftest import ask, named
+from memory_runtime.tests.contract.load import Load
 from memory_runtime.tests.ledgers import Place, identity, put
 
 pytestmark = pytest.mark.integration
@@ -58,37 +59,18 @@ async def test_no_acknowledged_write_is_lost_when_postgresql_is_killed_under_loa
 ) -> None:
     applied: list[Applied] = []
     ledger = shared.open(applied)
-    acknowledged: set[int] = set()
-    stop = threading.Event()
-
-    async def client(number: int) -> None:
-        n = number
-        while not stop.is_set():
-            try:
-                await ledger.commit(Unit([put(n)]))
-            except Unavailable:
-                await asyncio.sleep(0.02)
-            else:
-                acknowledged.add(n)
-            n += 8
-
-    clients = [asyncio.create_task(client(n)) for n in range(8)]
-    for _ in range(2):
-        await asyncio.sleep(0.5)
-        await asyncio.to_thread(postgres.kill)
-        await asyncio.sleep(0.2)
-        await asyncio.to_thread(postgres.start)
-    before = len(acknowledged)
-    end = time.monotonic() + 15
-    while len(acknowledged) < before + 20:
-        assert time.monotonic() < end, "nothing is acknowledged any more"
-        await asyncio.sleep(0.05)
-    stop.set()
-    await asyncio.gather(*clients)
+    load = Load(ledger)
+    async with load.running():
+        for _ in range(2):
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(postgres.kill)
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(postgres.start)
+        await load.gets_on()
     await readable(ledger)
     assert ledger.ailment == ""
-    found = await ledger.read(lambda view: view.by_ids([identity(n).bytes for n in acknowledged]))
-    assert len(found) == len(acknowledged)
+    found = await ledger.read(lambda view: view.by_ids([identity(n).bytes for n in load.acknowledged]))
+    assert len(found) == len(load.acknowledged)
     assert [one.receipt.seq for one in applied] == list(range(1, ledger.head_seq + 1))
     assert not any(shared.half_visible().values())
 
