@@ -37,6 +37,9 @@ WARM_UP: Final = 10
 PROCESSES: Final = 2
 FLUSHES: Final = 200
 BULK: Final = 500
+SPREAD_SECONDS: Final = 180 * 86_400
+"""The age that the memories which are there beforehand reach, evenly."""
+LOADED_AT_ONCE: Final = 80_000
 TOKEN: Final = "durability-bench"  # noqa: S105 -- of a server on loopback that lives for a minute
 Call = Callable[[int], None]
 
@@ -71,7 +74,7 @@ def over_http(port: int, kind: str, client: int, count: int) -> Call:
 
 
 def over_grpc(port: int, kind: str, client: int, count: int) -> Call:
-    """One call over a gRPC channel of its own, to soma.memory.v2; `bulk` sends `BULK` rows.
+    """One call over a gRPC channel of its own, to soma.memory.v2; `bulk` sends `BULK` rows, `past` too, of all ages.
 
     The messages are made and serialised before anything is timed: on two cores a client's work is the server's delay.
     """
@@ -81,12 +84,13 @@ def over_grpc(port: int, kind: str, client: int, count: int) -> Call:
 
     def item(number: int) -> pb.Item:
         payload = json.dumps({"text": f"memory {number}"})
-        return pb.Item(coordinate=[client, number], payload_json=payload, vector=vector_of(dice).tolist())
+        at = time.time() - dice.uniform(0, SPREAD_SECONDS) if kind == "past" else None
+        return pb.Item(coordinate=[client, number], payload_json=payload, vector=vector_of(dice).tolist(), timestamp=at)
 
     def message(number: int) -> tuple[str, Any]:
         if kind == "store":
             return "Store", pb.StoreRequest(item=item(number))
-        if kind == "bulk":
+        if kind in {"bulk", "past"}:
             return "StoreBulk", pb.StoreBulkRequest(items=[item(number * BULK + n) for n in range(BULK)])
         return "Recall", pb.RecallRequest(vector=vector_of(dice).tolist(), top_k=10)
 
@@ -105,7 +109,7 @@ MAKERS: Final = {"http": over_http, "grpc": over_grpc}
 
 def work(transport: str, port: int, kind: str, clients: Sequence[int], count: int, ready: Any, results: Any) -> None:
     """A process with a thread for each client; the seconds of all requests but the first go into `results`."""
-    warm_up = 1 if kind == "bulk" else WARM_UP
+    warm_up = 1 if kind in {"bulk", "past"} else WARM_UP
     calls = [MAKERS[transport](port, kind, number, count + warm_up) for number in clients]
     seconds: list[float] = []
     ready.wait()
@@ -222,8 +226,18 @@ def _stop_all(services: Sequence[Service]) -> None:
         service.stop()
 
 
+def load(port: int, memories: int) -> None:
+    """Stores so many memories, or a few more, as the past 180 days would have left them."""
+    bulks, left = LOADED_AT_ONCE // BULK // PROCESSES, memories
+    while left > 0:
+        share = max(1, min(bulks, -(-left // BULK // PROCESSES)))
+        measure("grpc", port, "past", PROCESSES, share - 1)
+        left -= share * BULK * PROCESSES
+
+
 def rows(mode: str, folder: Path, ports: tuple[int, int], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each transport and number of clients, and one for bulks."""
+    load(ports[1], options.memories)
     for transport, port in zip(("http", "grpc"), ports, strict=True):
         for clients in options.clients:
             count = max(20, options.count // clients)
@@ -233,9 +247,12 @@ def rows(mode: str, folder: Path, ports: tuple[int, int], options: argparse.Name
                 "mode": mode,
                 "transport": transport,
                 "clients": clients,
+                "memories_before": options.memories,
                 "store_p50_ms": percentile(stores, 0.5),
                 "store_p95_ms": percentile(stores, 0.95),
+                "recall_p50_ms": percentile(recalls, 0.5),
                 "recall_p95_ms": percentile(recalls, 0.95),
+                "recalls_per_s": round(clients / statistics.fmean(recalls)),
                 "fsync_p50_ms": fsync_p50(folder),
             }
     began = time.perf_counter()
@@ -259,18 +276,21 @@ def main() -> int:
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--count", type=int, default=2000, help="requests of all clients together (default 2000)")
     parser.add_argument("--rows", type=int, default=40_000, help="rows of the bulks (default 40000)")
+    parser.add_argument("--memories", type=int, default=0, help="memories that are there beforehand (default 0)")
+    parser.add_argument("--half-life", default="", help="the server's, such as 7d (default: no decay)")
     parser.add_argument("--dir", type=Path, help="where the ledger lies (default: a temporary directory)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-    if min(options.clients) < 1 or options.count < 1 or options.rows < 1:
-        parser.error("--clients, --count and --rows must be at least 1")
+    if min(options.clients) < 1 or options.count < 1 or options.rows < 1 or options.memories < 0:
+        parser.error("--clients, --count and --rows must be at least 1, --memories at least 0")
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", file=sys.stderr)
     try:
         for mode in options.modes:
             with tempfile.TemporaryDirectory(prefix="soma-durability-", dir=options.dir) as name:
                 folder = Path(name)
                 folder.chmod(0o755)  # PostgreSQL runs as another account, and must reach its own below it
-                with back_ends(folder, mode) as settings, server(folder, settings) as ports:
+                decay = {"SOMA_HALF_LIFE": options.half_life} if options.half_life else {}
+                with back_ends(folder, mode) as settings, server(folder, {**settings, **decay}) as ports:
                     for row in rows(mode, folder, ports, options):
                         print(json.dumps(row) if options.json else line(row), flush=True)
     except (ServiceError, TargetError, ClusterError) as error:
