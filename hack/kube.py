@@ -17,6 +17,11 @@ T = TypeVar("T")
 FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
+def _established(crd: dict[str, Any]) -> bool:
+    conditions = (crd.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
+
 class KubectlError(RuntimeError):
     """kubectl ended with a non-zero status; the message is what it wrote to standard error."""
 
@@ -72,6 +77,21 @@ class Kubectl:
     def apply(self, manifest: str) -> str:
         """`kubectl apply -f -` of YAML or JSON text."""
         return self("apply", "-f", "-", stdin=manifest)
+
+    def establish(self, crds: Path, *, timeout: float = 60.0) -> None:
+        """Apply the CRDs of a kustomization, and return once the API server serves each of them.
+
+        `kubectl wait` is no help: it fails on a CRD that has no conditions yet.
+
+        Raises:
+            KubectlError: when kubectl fails, or one of them is not served within `timeout` seconds.
+        """
+        names = self("apply", "--server-side", "--force-conflicts", "-k", str(crds), "-o", "name").split()
+        end = time.monotonic() + timeout
+        while waiting := [name for name in names if not _established(self.get(name))]:
+            if time.monotonic() > end:
+                raise KubectlError(f"not established within {timeout:.0f} s: {', '.join(waiting)}")
+            time.sleep(0.2)
 
     @contextmanager
     def port_forward(self, target: str, port: int, *, timeout: float = 20.0) -> Iterator[int]:

@@ -38,9 +38,7 @@ def api_cluster() -> Cluster:
 def kubectl(api_cluster: Cluster) -> Kubectl:
     """The administrator's kubectl; the CRDs of this checkout are established."""
     admin = Kubectl(program("kubectl"), api_cluster.kubeconfig)
-    admin("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-    established = ("wait", "--for=condition=Established", "--timeout=30s")
-    admin(*established, "crd/somamemories.memory.somatech.dev", "crd/somamemorybackups.memory.somatech.dev")
+    admin.establish(ROOT / "crds")
     return admin
 
 

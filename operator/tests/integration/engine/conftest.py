@@ -31,9 +31,7 @@ def kubectl(engine_cluster: Cluster) -> Kubectl:
     """The administrator's kubectl; CRDs and the operator's RBAC are there, its Deployment is not."""
     place = engine_cluster.kubeconfig
     admin = Direct(program("kubectl"), place, http=client_for(place))
-    admin("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-    established = ("wait", "--for=condition=Established", "--timeout=30s")
-    admin(*established, "crd/somamemories.memory.somatech.dev", "crd/somamemorybackups.memory.somatech.dev")
+    admin.establish(ROOT / "crds")
     objects = [body for body in yaml.safe_load_all(admin("kustomize", str(ROOT / "manifests/base"))) if body]
     rights = [body for body in objects if body["kind"] in _RIGHTS]
     system = admin.within("soma-system")

@@ -45,9 +45,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 
 @pytest.fixture(scope="module")
 def looking(new_operator: NewOperator) -> Operator:
-    """An operator that looks at back ends often. The rotated Secret below uses up its one slot for rollouts that nobody
-    asked for: what is asked for must get on without."""
-    return new_operator(PROBE_SECONDS=PROBE_SECONDS, ROLLOUT_SLOTS="1", ROLLOUT_DELAY_SECONDS="3600").ready()
+    """An operator that looks at back ends often."""
+    return new_operator(PROBE_SECONDS=PROBE_SECONDS).ready()
 
 
 @pytest.fixture
