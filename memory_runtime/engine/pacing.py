@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 
 
@@ -30,3 +31,26 @@ class Pace:
             self._rows, self._began = 0, time.monotonic()
         if self._stop.is_set():
             raise Interrupted
+
+
+class Breaths:
+    """The pace of a thread's work: for each second of it so many of rest, some at once and the others when it is done.
+
+    Rest at once keeps the work from being anybody's delay; what must not be held open for long takes less of it.
+    """
+
+    def __init__(self, stop: threading.Event, *, rest: float, at_once: float) -> None:
+        self._stop, self._rest, self._at_once = stop, rest, at_once
+        self._owed, self._began = 0.0, time.monotonic()
+
+    def breathe(self) -> None:
+        """Called between pieces of the work: rests for the last one. Raises Interrupted once `stop` is set."""
+        worked = time.monotonic() - self._began
+        self._owed += worked * (self._rest - self._at_once)
+        if self._stop.wait(worked * self._at_once):
+            raise Interrupted
+        self._began = time.monotonic()
+
+    def owed(self) -> float:
+        """Seconds of rest that are left to take, now that the work is done."""
+        return self._owed + (time.monotonic() - self._began) * self._rest

@@ -1,7 +1,8 @@
 """What is kept of recent recalls: a bounded ring of queries to replay, and samples that are held against the oracle.
 
 The vectors stay in memory: they are never logged, stored or answered. The oracle runs on one thread of the lowest
-priority, rests far longer than it works, and looks at the very view of the index that the answer came from.
+priority, rests far longer than it works, also within a comparison, and looks at the very view of the index that the
+answer came from.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import contextlib
 import os
 import random
 import threading
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from memory_runtime.engine.following import Follower
+from memory_runtime.engine.pacing import Breaths, Interrupted
 from memory_runtime.engine.recalling import Query
 from memory_runtime.engine.types import Hit, RecallResult
 from memory_runtime.engine.vectors.truth import ledger_truth
@@ -35,7 +36,9 @@ WAITING: Final = 2
 LEVELS: Final = (1, 5, 10, 20, 50, 100)
 WINDOW: Final = 100
 REST: Final = 20.0
-"""Rest for each second that a comparison took: it costs at most 5 % of one core."""
+"""Rest for each second that a comparison works: it costs at most 5 % of one core."""
+LEDGER_REST: Final = 1.0
+"""How much of the rest is taken within a comparison with the ledger: it holds one moment of the ledger open."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,10 +62,6 @@ class _Sample:
     view: View | None
     k: int
     route: str
-
-
-class _Stopped(Exception):  # noqa: N818 -- not an error: the engine is closing
-    pass
 
 
 class Sampling:
@@ -159,35 +158,35 @@ class Sampling:
             self._arrived.clear()
             while self._waiting and not self._stop.is_set():
                 sample = self._waiting.popleft()
-                began = time.monotonic()
-                with contextlib.suppress(_Stopped):
-                    self._publish(sample, await loop.run_in_executor(self._thread, self._compare, sample))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), (time.monotonic() - began) * REST)
+                with contextlib.suppress(Interrupted):
+                    recall, owed = await loop.run_in_executor(self._thread, self._compare, sample)
+                    self._publish(sample, recall)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stop.wait(), owed)
 
-    def _compare(self, sample: _Sample) -> float:
+    def _compare(self, sample: _Sample) -> tuple[float, float]:
+        """The recall, and the seconds of rest that are still to be taken for it."""
+        pace = Breaths(self._ending, rest=REST, at_once=LEDGER_REST if sample.view is None else REST)
+        recall = recall_at(sample.answered, self._truth(sample, pace.breathe))
+        return recall, pace.owed()
+
+    def _truth(self, sample: _Sample, breathe: Callable[[], None]) -> list[ScoredRow]:
         asked = sample.asked
         if sample.view is None:
             if self._ledger is None:
-                raise _Stopped
-            truth = ledger_truth(self._ledger, self._follower, asked, k=sample.k, breathe=self._breathe)
-            return recall_at(sample.answered, truth)
-        truth = oracle(
+                raise Interrupted
+            return ledger_truth(self._ledger, self._follower, asked, k=sample.k, breathe=breathe)
+        return oracle(
             sample.view,
             asked.vector,
             k=sample.k,
             partition=asked.partition,
-            breathe=self._breathe,
+            breathe=breathe,
             now=asked.now,
             as_of=asked.as_of,
             types=asked.types,
             half_life=asked.half_life,
         )
-        return recall_at(sample.answered, truth)
-
-    def _breathe(self) -> None:
-        if self._ending.wait(0.005):
-            raise _Stopped
 
     def _publish(self, sample: _Sample, recall: float) -> None:
         scores = self._scores.setdefault((sample.route, sample.k), deque(maxlen=WINDOW))

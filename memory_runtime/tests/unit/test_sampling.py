@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from memory_runtime.engine import MemoryEngine, RecallRequest
 from memory_runtime.engine import sampling as sampling_module
+from memory_runtime.engine.pacing import Breaths, Interrupted
 from memory_runtime.model.records import Scope, StoreItem
 from memory_runtime.scoring import ExactIndex, Partition, Profile, ScoredRow, ScoringParams
 from memory_runtime.scoring.census import chunks, importance, oracle, recall_at, sample
@@ -173,6 +176,31 @@ async def test_closing_does_not_wait_for_a_long_comparison(open_engine: Any, sco
     await engine.recall(scope, ask(1))
     await asyncio.sleep(0.05)
     await asyncio.wait_for(engine.close(), 10)
+
+
+class Waits(threading.Event):
+    """An event that notes for how long it was waited for, and waits for no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout or 0.0)
+        return self.is_set()
+
+
+def test_a_comparison_rests_in_proportion_within_itself_and_owes_the_remainder() -> None:
+    waits = Waits()
+    pace = Breaths(waits, rest=20.0, at_once=5.0)
+    for _ in range(3):
+        time.sleep(0.01)
+        pace.breathe()
+    assert all(one >= 5 * 0.01 for one in waits.seconds)
+    assert pace.owed() >= 3 * sum(waits.seconds)
+    waits.set()
+    with pytest.raises(Interrupted):
+        pace.breathe()
 
 
 METRICS = {
