@@ -22,6 +22,8 @@ from memory_runtime.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS: Final = 1.0
+QUIET_ROUNDS: Final = 30
+"""Rounds without a write after which segments are merged further than writes alone would merge them."""
 FLUSH_EVERY: Final = 5
 SWEEP_EVERY: Final = 60
 QUANTILES: Final = (0.1, 0.5, 0.9, 0.99)
@@ -86,13 +88,16 @@ class Housekeeper:
             await self.flush_access()
 
     async def _rounds(self) -> None:
-        turn = 0
+        turn = quiet = 0
+        seen = self._follower.applied_seq
         while True:
             await asyncio.sleep(ROUND_SECONDS)
             turn += 1
+            quiet = quiet + 1 if self._follower.applied_seq == seen else 0
+            seen = self._follower.applied_seq
             try:
                 await self.mend()
-                await asyncio.to_thread(self._follower.index.maintain)
+                await asyncio.to_thread(self._follower.index.maintain, quiet=quiet >= QUIET_ROUNDS)
                 if turn % FLUSH_EVERY == 0:
                     await self.flush_access()
                 if turn % SWEEP_EVERY == 0:

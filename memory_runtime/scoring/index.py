@@ -179,11 +179,14 @@ class ExactIndex:
 
     # ---- maintenance ----
 
-    def maintain(self) -> bool:
-        """Does one merge, if one is due; searches and writes go on meanwhile. True if there may be more to do."""
+    def maintain(self, *, quiet: bool = False) -> bool:
+        """Does one merge, if one is due; searches and writes go on meanwhile. True if there may be more to do.
+
+        `quiet`: nothing has been written for a while, so what spares searches work may be merged too.
+        """
         with self._merging:
             view = self._view
-            parts = merge.pick(view.segments)
+            parts = merge.pick(view.segments) or (merge.pick_quiet(view.segments) if quiet else [])
             if not parts:
                 return False
             self._merge(view, parts)

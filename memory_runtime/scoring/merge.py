@@ -1,7 +1,7 @@
 """Which segments to merge, and merging them: living rows only, quantised again only where their basis is another.
 
 Tiers as in a log-structured merge tree: four segments of like size become one, so a row is rewritten a few times in
-its life.
+its life. A search pays for every segment, so where nothing is written for a while the tiers are folded further.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from memory_runtime.scoring.rows import Ids, Ints, RowBatch
 from memory_runtime.scoring.segment import Segment, Vectors, build
 
 FAN: Final = 4
+QUIET_BYTES: Final = 4 * 2**30
+"""A merge that nobody needs makes no segment larger than this: its columns are anonymous memory until a restart."""
 _TOMBSTONES: Final = 0.25
 _COPY_BLOCK: Final = 1024
 
@@ -40,6 +42,22 @@ def pick(segments: Sequence[Segment]) -> list[Segment]:
         if segment.dead > _TOMBSTONES * len(segment):
             return [segment]
     return []
+
+
+def pick_quiet(segments: Sequence[Segment]) -> list[Segment]:
+    """What to merge further while nothing is written: a segment and all smaller ones, where these together are as
+    large as it is. Each such merge at least doubles what a row lies in.
+    """
+    order = sorted(segments, key=len)
+    smaller, size, best = 0, 0, 0
+    for count, segment in enumerate(order, 1):
+        size += segment.stored_bytes()
+        if size > QUIET_BYTES:
+            break
+        if smaller >= len(segment) and count > 1:
+            best = count
+        smaller += len(segment)
+    return order[:best]
 
 
 def living(part: Segment | Fresh, epoch: int) -> npt.NDArray[np.bool_]:

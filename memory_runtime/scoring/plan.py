@@ -101,10 +101,10 @@ class Plan:
 
     def drain(self, stretch: Stretch) -> None:
         """Takes what the compiled scan wrote out of its buffers."""
-        for query in np.flatnonzero(self.counters[:, 1]).tolist():
-            count = int(self.counters[query, 1])
-            self.keep(query, stretch, self.positions[query, :count].copy(), self.bounds[query, :count].copy())
-            self.counters[query, 1] = 0
+        for query, count in enumerate(self.counters[:, 1].tolist()):
+            if count:
+                self.keep(query, stretch, self.positions[query, :count].copy(), self.bounds[query, :count].copy())
+        self.counters[:, 1] = 0
 
     def codes_for(self, table: Table) -> QueryCodes:
         """The queries for one table: quantised once a basis, with the table's own error and norm in the constants."""

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from memory_runtime.scoring import codes, kernel
 from memory_runtime.scoring.formula import exact_dot, log_weight, static_log
-from memory_runtime.scoring.params import Profile
 from memory_runtime.scoring.plan import Kept, Plan
-from memory_runtime.scoring.ranking import Candidates, top_k
-from memory_runtime.scoring.rows import ScoredRow, Singles
+from memory_runtime.scoring.ranking import Candidates, top_k, top_k_each
+from memory_runtime.scoring.rows import Floats, Ids, Ints, ScoredRow, Singles
 from memory_runtime.scoring.source import Table
 
 _RESCORE_BLOCK: Final = 4096
 
 
-def answer(plan: Plan, query: int) -> list[ScoredRow]:
-    """The exact top k of one query from what the scan has kept."""
+def answers(plan: Plan) -> list[list[ScoredRow]]:
+    """The exact top k of every query from what the scan has kept."""
+    kept = [_able(plan, query) for query in range(len(plan.queries))]
+    large = {query for query, groups in enumerate(kept) if sum(len(group.rows) for group in groups) > _RESCORE_BLOCK}
+    small = [(query, group) for query, groups in enumerate(kept) if query not in large for group in groups]
+    found = top_k_each(_exact(plan, small), len(kept), plan.k, plan.at)
+    for query in large:
+        found[query] = _answer_in_blocks(plan, query, kept[query])
+    return found
+
+
+def _able(plan: Plan, query: int) -> list[Kept]:
+    """What may still be in the answer, now that the least of it is known."""
     least = plan.least(query)
     groups = []
     for kept in plan.kept[query]:
         good = kept.bounds >= least
         if good.any():
             groups.append(Kept(kept.stretch, kept.rows[good], kept.bounds[good]))
-    total = sum(len(group.rows) for group in groups)
-    if total <= _RESCORE_BLOCK:
-        return top_k(_exact(plan, query, groups), plan.k, plan.at)
-    return _answer_in_blocks(plan, query, groups)
+    return groups
 
 
 def _answer_in_blocks(plan: Plan, query: int, groups: list[Kept]) -> list[ScoredRow]:
@@ -46,7 +55,7 @@ def _answer_in_blocks(plan: Plan, query: int, groups: list[Kept]) -> list[Scored
     for part in parts:
         if len(found) == plan.k and part.bounds[0] < found[-1].log2_score - 1e-6:
             break
-        best += _exact(plan, query, [part])
+        best += [replace(one, query=None) for one in _exact(plan, [(query, part)])]
         found = top_k(best, plan.k, plan.at)
         wanted = {row.id for row in found}
         best = [_only(group, wanted) for group in best]
@@ -56,30 +65,74 @@ def _answer_in_blocks(plan: Plan, query: int, groups: list[Kept]) -> list[Scored
 def _only(group: Candidates, wanted: set[bytes]) -> Candidates:
     raw = group.ids.astype(">u8").tobytes()
     keep = np.array([raw[at : at + 16] in wanted for at in range(0, len(raw), 16)], bool)
-    where = np.flatnonzero(keep)
+    return group.take(np.flatnonzero(keep))
+
+
+def _exact(plan: Plan, wanted: Sequence[tuple[int, Kept]]) -> list[Candidates]:
+    """Exact similarity and weight of the rows kept for queries, one group a profile."""
+    by_profile: dict[tuple[int, float | None], list[tuple[int, Kept]]] = {}
+    for query, kept in wanted:
+        by_profile.setdefault((id(kept.stretch.profile), kept.stretch.half_life), []).append((query, kept))
+    return [_of_profile(plan, members) for members in by_profile.values()]
+
+
+def _of_profile(plan: Plan, members: Sequence[tuple[int, Kept]]) -> Candidates:
+    by_table: dict[int, list[tuple[int, Kept]]] = {}
+    for query, kept in members:
+        by_table.setdefault(id(kept.stretch.table), []).append((query, kept))
+    gathered = [_gather(plan, parts) for parts in by_table.values()]
+    # one pass of the formula over all tables: a pass over a few rows costs as much as one over a thousand
+    columns = _Rows(
+        *(np.concatenate(column) if len(gathered) > 1 else column[0] for column in zip(*gathered, strict=True))
+    )
+    first = members[0][1].stretch
+    static = static_log(columns.importance, columns.features, first.profile)
+    weight = log_weight(static, np.minimum(columns.time, plan.at), first.half_life)
+    tables = [parts[0][1].stretch.table.name for parts in by_table.values()]
     return Candidates(
-        group.ids[where], group.similarity[where], group.weight.take(where), group.half_life, group.beta, group.segment
+        columns.ids,
+        columns.similarity,
+        weight,
+        first.half_life,
+        first.profile.similarity_exponent,
+        tuple(tables),
+        np.repeat(np.arange(len(tables)), [len(one.ids) for one in gathered]),
+        columns.query,
     )
 
 
-def _exact(plan: Plan, query: int, groups: list[Kept]) -> list[Candidates]:
-    """Exact similarity and weight of the kept rows, one group a table and profile."""
-    merged: dict[tuple[int, Profile, float | None], list[Kept]] = {}
-    for group in groups:
-        merged.setdefault((id(group.stretch.table), group.stretch.profile, group.stretch.half_life), []).append(group)
-    result = []
-    for (_, profile, half_life), members in merged.items():
-        table = members[0].stretch.table
-        rows = np.concatenate([member.rows for member in members])
-        if table.check is not None:
-            table.check(rows)
-        static = static_log(table.importance[rows], table.features[rows], profile)
-        moment = np.minimum(codes.times(table.records)[rows], plan.at)
-        weight = log_weight(static, moment, half_life)
-        similarity = _dots(table, rows, plan.queries[query])
-        ids = table.ids[rows]
-        result.append(Candidates(ids, similarity, weight, half_life, profile.similarity_exponent, table.name))
-    return result
+class _Rows(NamedTuple):
+    """Rows of tables as the formula needs them; float64 [n], features float64 [n, m]."""
+
+    ids: Ids
+    importance: Floats
+    features: Floats
+    time: Floats
+    similarity: Floats
+    query: Ints
+
+
+def _gather(plan: Plan, parts: Sequence[tuple[int, Kept]]) -> _Rows:
+    """The rows of one table."""
+    table = parts[0][1].stretch.table
+    rows = np.concatenate([kept.rows for _, kept in parts]) if len(parts) > 1 else parts[0][1].rows
+    if table.check is not None:
+        table.check(rows)
+    similarity = np.empty(len(rows))
+    start = 0
+    for query, kept in parts:
+        end = start + len(kept.rows)
+        similarity[start:end] = _dots(table, rows[start:end], plan.queries[query])
+        start = end
+    query_of = np.repeat([query for query, _ in parts], [len(kept.rows) for _, kept in parts])
+    return _Rows(
+        table.ids[rows],
+        table.importance[rows],
+        table.features[rows],
+        codes.times(table.records)[rows],
+        similarity,
+        query_of,
+    )
 
 
 def _dots(table: Table, rows: npt.NDArray[np.int64], query: Singles) -> npt.NDArray[np.float64]:

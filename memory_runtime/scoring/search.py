@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from functools import partial
 from typing import Final
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from memory_runtime.scoring import kernel
 from memory_runtime.scoring.plan import SCALARS, Plan
-from memory_runtime.scoring.rescore import answer
+from memory_runtime.scoring.rescore import answers
 from memory_runtime.scoring.rows import ScoredRow
 from memory_runtime.scoring.scan_numpy import scan_block
 from memory_runtime.scoring.sharing import HELPER_COUNT, Helpers, cut
@@ -33,8 +34,7 @@ def search(view: View, request: Request) -> tuple[list[list[ScoredRow]], int]:
         _scan(plan, stretches, request)
     elif not _scan(plan, stretches, request, ALONE):
         _scan_together(plan, stretches, request)
-    answers = [answer(plan, query) for query in range(len(request.queries))]
-    return answers, int(plan.counters[:, 3].sum())
+    return answers(plan), int(plan.counters[:, 3].sum())
 
 
 def _scan_together(plan: Plan, stretches: list[Stretch], request: Request) -> None:
@@ -56,25 +56,28 @@ def _scan(plan: Plan, stretches: list[Stretch], request: Request, most: float = 
     if len(stretches) == 1 and kernel.load() is not None:
         # Nothing to take turns with, and the compiled scan stops by itself: small blocks would only cost calls
         stretches[0].block = LARGEST_BLOCK
-    done = 0
-    while stretches:
+    done, count = 0, len(plan.queries)
+    # The largest ceiling first; the number keeps stretches from being compared
+    line = [(-stretch.ceiling(), number, stretch) for number, stretch in enumerate(stretches)]
+    heapq.heapify(line)
+    while line:
         request.check_time()
-        ceilings = [stretch.ceiling() for stretch in stretches]
-        best = max(range(len(stretches)), key=ceilings.__getitem__)
-        live = [query for query in range(len(plan.queries)) if plan.least(query) <= ceilings[best]]
+        ceiling, number, stretch = line[0]
+        live = [query for query in range(count) if plan.least(query) <= -ceiling]
         if not live:
             return True
         if done >= most:
+            stretches[:] = [stretch for _, _, stretch in line]
             return False
-        stretch = stretches[best]
         start = stretch.cursor
         stretch.cursor = _scan_block(plan, stretch, live)
         done += (stretch.cursor - start) * len(live)
         if stretch.cursor >= stretch.end:
             if stretch.rest is None:
-                del stretches[best]
-            else:
-                stretches[best] = stretch.rest()
+                heapq.heappop(line)
+                continue
+            stretch = stretch.rest()
+        heapq.heapreplace(line, (-stretch.ceiling(), number, stretch))
     return True
 
 
@@ -85,8 +88,10 @@ def _scan_block(plan: Plan, stretch: Stretch, live: list[int]) -> int:
         return scan_block(plan, stretch, start, end, live)
     table = stretch.table
     coded = plan.codes_for(table)
-    plan.counters[:, 2] = 1
-    plan.counters[live, 2] = 0
+    whole = len(live) == len(plan.queries)
+    plan.counters[:, 2] = not whole
+    if not whole:
+        plan.counters[live, 2] = 0
     beta = stretch.profile.similarity_exponent
     while start < end:
         scalars = SCALARS.pack(
@@ -100,7 +105,7 @@ def _scan_block(plan: Plan, stretch: Stretch, live: list[int]) -> int:
         )  # fmt: skip
         plan.drain(stretch)
     # Where every live query has proved that no later row matters, the rest of this run is behind us
-    return stretch.end if stretch.descending and plan.counters[live, 2].all() and _finish(stretch) else end
+    return stretch.end if stretch.descending and plan.counters[:, 2].all() and _finish(stretch) else end
 
 
 def _finish(stretch: Stretch) -> bool:

@@ -7,6 +7,7 @@ stretch of a run whose weights fit float32 beside one whole-number reference, so
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -129,9 +130,15 @@ class Segment:
 
     def resident_bytes(self) -> int:
         """Bytes held in memory; columns mapped from a file are not counted."""
-        columns = (self.ids, self.importance, self.features, self.vectors, self.records, self.prefix, self.head)
-        own = (*columns, self.weight, self.hashes, self.hash_order)
-        return sum(column.nbytes for column in own if not is_mapped(column))
+        return sum(column.nbytes for column in self._columns() if not is_mapped(column))
+
+    def stored_bytes(self) -> int:
+        """Bytes of all columns, mapped or not."""
+        return sum(column.nbytes for column in self._columns())
+
+    def _columns(self) -> Iterator[npt.NDArray[Any]]:
+        yield from (self.ids, self.importance, self.features, self.vectors, self.records, self.prefix, self.head)
+        yield from (self.weight, self.hashes, self.hash_order)
 
 
 def log_weights(batch: RowBatch, params: ScoringParams) -> LogWeight:

@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hack import kernel as kernel_tool
 from hack import kernel_fuzz
 from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound
-from memory_runtime.scoring import Cancelled, ExactIndex, Partition, Profile, RowBatch, ScoringParams, kernel, search
+from memory_runtime.scoring import (
+    Cancelled,
+    ExactIndex,
+    Partition,
+    Profile,
+    RowBatch,
+    ScoringParams,
+    kernel,
+    merge,
+    search,
+)
 from memory_runtime.scoring.oracle import brute_force
 from memory_runtime.scoring.rows import last_of_each
 from memory_runtime.scoring.sharing import Helpers
@@ -200,6 +211,55 @@ def test_the_layout_of_segments_does_not_matter() -> None:
     query = np.random.default_rng(9).normal(size=(5, 16))
     one, other = (made.search(query, top_k=20, partition=HOME) for made in (index, pieces))
     assert [[(r.id, r.score) for r in a] for a in one] == [[(r.id, r.score) for r in a] for a in other]
+
+
+def in_segments(rows: RowBatch, params: ScoringParams) -> ExactIndex:
+    """The rows in segments that writes alone would not merge further."""
+    index = ExactIndex(rows.vectors.shape[1], params, clock=lambda: NOW)
+    for start in range(0, len(rows), 500):
+        index.upsert(rows.take(np.arange(start, min(start + 500, len(rows)))))
+        index.checkpoint()
+        while index.maintain():
+            pass
+    return index
+
+
+def test_in_quiet_times_segments_are_folded_until_each_is_larger_than_all_smaller_ones() -> None:
+    whole, rows = filled(15_000, half_life=DAY, dim=8)
+    index = in_segments(rows, whole.params)
+    before = len(index.view().segments)
+    while index.maintain(quiet=True):
+        pass
+    sizes = sorted(map(len, index.view().segments))
+    assert len(sizes) < before
+    assert all(sum(sizes[:at]) < size for at, size in enumerate(sizes) if at)
+    assert same_as_truth(index, rows, np.random.default_rng(9).normal(size=(5, 8)))
+
+
+def test_no_merge_of_quiet_times_makes_a_segment_too_large_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, rows = filled(15_000, half_life=DAY, dim=8)
+    index = in_segments(rows, whole.params)
+    monkeypatch.setattr(merge, "QUIET_BYTES", max(one.stored_bytes() for one in index.view().segments))
+    largest = max(map(len, index.view().segments))
+    while index.maintain(quiet=True):
+        pass
+    assert max(map(len, index.view().segments)) == largest
+
+
+@pytest.mark.parametrize("half_lives", [(DAY, DAY), (DAY, 30 * DAY), (DAY, None)])
+def test_queries_that_are_answered_together_are_answered_as_each_alone(
+    variant: str, half_lives: tuple[float | None, float | None]
+) -> None:
+    profiles = {kind: Profile(half_life=half_life) for kind, half_life in enumerate(half_lives)}
+    _, rows = filled(9000, dim=8)
+    kinds = np.arange(len(rows)) % 2
+    rows = replace(rows, memory_type=kinds.astype(np.int32))
+    index = in_segments(rows, ScoringParams(default=Profile(), by_type=profiles))
+    queries = np.random.default_rng(12).normal(size=(7, 8))
+    assert same_as_truth(index, rows, queries, k=15)
+    together = index.search(queries, top_k=15, partition=HOME)
+    assert together == [index.search(query, top_k=15, partition=HOME)[0] for query in queries]
+    assert len({row.segment for answer in together for row in answer}) > 1
 
 
 def test_new_parameters_are_swapped_in_and_can_be_taken_back() -> None:
