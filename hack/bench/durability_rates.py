@@ -25,7 +25,9 @@ from typing import Any, Final
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 
+from hack.bench.datasets import NoRoom, dataset
 from hack.cluster.errors import ClusterError
 from hack.services import start_kafka, start_postgres, start_redis
 from hack.services.service import Service, ServiceError, free_port
@@ -39,23 +41,38 @@ FLUSHES: Final = 200
 BULK: Final = 500
 SPREAD_SECONDS: Final = 180 * 86_400
 """The age that the memories which are there beforehand reach, evenly."""
+SOURCE_ROWS: Final = 100_000
+JITTER: Final = 0.3
 LOADED_AT_ONCE: Final = 80_000
 TOKEN: Final = "durability-bench"  # noqa: S105 -- of a server on loopback that lives for a minute
 Call = Callable[[int], None]
+Vector = npt.NDArray[np.float32]
 
 
-def vector_of(dice: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A direction as good as any."""
-    return dice.standard_normal(DIM, dtype=np.float32)
+def drawn(vectors: str, kind: str, dice: np.random.Generator) -> Callable[[], Vector]:
+    """Draws vectors as the benchmarks of recall have them (see datasets.py), questions from those that no row is near
+    by construction; `random` has no structure at all, which real embeddings never lack.
+    """
+    if vectors == "random":
+        return lambda: dice.standard_normal(DIM, dtype=np.float32)
+    data = dataset(SOURCE_ROWS, DIM, "uniform", vectors, "equal")
+    rows, jitter = (data.queries, 0.0) if kind == "recall" else (data.vectors, JITTER)
+
+    def draw() -> Vector:
+        row = rows[dice.integers(len(rows))]
+        return row + np.float32(jitter / DIM**0.5) * dice.standard_normal(DIM, dtype=np.float32)
+
+    return draw
 
 
-def over_http(port: int, kind: str, client: int, count: int) -> Call:
+def over_http(port: int, kind: str, client: int, count: int, vectors: str) -> Call:
     """One request over a kept HTTP connection; the bodies are made before anything is timed."""
     connection, dice = http.client.HTTPConnection("127.0.0.1", port), np.random.default_rng(client)
+    draw = drawn(vectors, kind, dice)
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 
     def body_of(number: int) -> bytes:
-        vector = vector_of(dice).tolist()
+        vector = draw().tolist()
         body: dict[str, Any] = {"query": None, "vector": vector, "top_k": 10}
         if kind == "store":
             body = {"coord": f"{client},{number}", "payload": {"text": f"memory {number}"}, "vector": vector}
@@ -73,26 +90,27 @@ def over_http(port: int, kind: str, client: int, count: int) -> Call:
     return call
 
 
-def over_grpc(port: int, kind: str, client: int, count: int) -> Call:
+def over_grpc(port: int, kind: str, client: int, count: int, vectors: str) -> Call:
     """One call over a gRPC channel of its own, to soma.memory.v2; `bulk` sends `BULK` rows, `past` too, of all ages.
 
     The messages are made and serialised before anything is timed: on two cores a client's work is the server's delay.
     """
     channel = grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)])
     dice = np.random.default_rng(client)
+    draw = drawn(vectors, kind, dice)
     options: dict[str, Any] = {"metadata": (("authorization", f"Bearer {TOKEN}"),), "timeout": 60.0}
 
     def item(number: int) -> pb.Item:
         payload = json.dumps({"text": f"memory {number}"})
         at = time.time() - dice.uniform(0, SPREAD_SECONDS) if kind == "past" else None
-        return pb.Item(coordinate=[client, number], payload_json=payload, vector=vector_of(dice).tolist(), timestamp=at)
+        return pb.Item(coordinate=[client, number], payload_json=payload, vector=draw().tolist(), timestamp=at)
 
     def message(number: int) -> tuple[str, Any]:
         if kind == "store":
             return "Store", pb.StoreRequest(item=item(number))
         if kind in {"bulk", "past"}:
             return "StoreBulk", pb.StoreBulkRequest(items=[item(number * BULK + n) for n in range(BULK)])
-        return "Recall", pb.RecallRequest(vector=vector_of(dice).tolist(), top_k=10)
+        return "Recall", pb.RecallRequest(vector=draw().tolist(), top_k=10)
 
     made = [message(number) for number in range(count)]
     sent = [one.SerializeToString() for _, one in made]
@@ -107,10 +125,12 @@ def over_grpc(port: int, kind: str, client: int, count: int) -> Call:
 MAKERS: Final = {"http": over_http, "grpc": over_grpc}
 
 
-def work(transport: str, port: int, kind: str, clients: Sequence[int], count: int, ready: Any, results: Any) -> None:
+def work(
+    transport: str, port: int, kind: str, clients: Sequence[int], count: int, vectors: str, ready: Any, results: Any
+) -> None:
     """A process with a thread for each client; the seconds of all requests but the first go into `results`."""
     warm_up = 1 if kind in {"bulk", "past"} else WARM_UP
-    calls = [MAKERS[transport](port, kind, number, count + warm_up) for number in clients]
+    calls = [MAKERS[transport](port, kind, number, count + warm_up, vectors) for number in clients]
     seconds: list[float] = []
     ready.wait()
 
@@ -129,14 +149,15 @@ def work(transport: str, port: int, kind: str, clients: Sequence[int], count: in
     results.put(seconds)
 
 
-def measure(transport: str, port: int, kind: str, clients: int, count: int) -> list[float]:
+def measure(transport: str, port: int, kind: str, clients: int, count: int, vectors: str = "random") -> list[float]:
     """Sorted seconds of the requests of so many clients at once; each begins when all have their requests made."""
     context = multiprocessing.get_context("spawn")
     results, first = context.Queue(), int(time.time() * 1000) % 10**9
     shares = [list(range(first + start, first + clients, PROCESSES)) for start in range(min(PROCESSES, clients))]
     ready = context.Barrier(len(shares))
     processes = [
-        context.Process(target=work, args=(transport, port, kind, share, count, ready, results)) for share in shares
+        context.Process(target=work, args=(transport, port, kind, share, count, vectors, ready, results))
+        for share in shares
     ]
     for process in processes:
         process.start()
@@ -226,28 +247,30 @@ def _stop_all(services: Sequence[Service]) -> None:
         service.stop()
 
 
-def load(port: int, memories: int) -> None:
+def load(port: int, memories: int, vectors: str = "random") -> None:
     """Stores so many memories, or a few more, as the past 180 days would have left them."""
     bulks, left = LOADED_AT_ONCE // BULK // PROCESSES, memories
     while left > 0:
         share = max(1, min(bulks, -(-left // BULK // PROCESSES)))
-        measure("grpc", port, "past", PROCESSES, share - 1)
+        measure("grpc", port, "past", PROCESSES, share - 1, vectors)
         left -= share * BULK * PROCESSES
 
 
 def rows(mode: str, folder: Path, ports: tuple[int, int], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each transport and number of clients, and one for bulks."""
-    load(ports[1], options.memories)
+    load(ports[1], options.memories, options.vectors)
+    time.sleep(options.settle if options.memories else 0.0)
     for transport, port in zip(("http", "grpc"), ports, strict=True):
         for clients in options.clients:
             count = max(20, options.count // clients)
-            stores = measure(transport, port, "store", clients, count)
-            recalls = measure(transport, port, "recall", clients, count)
+            stores = measure(transport, port, "store", clients, count, options.vectors)
+            recalls = measure(transport, port, "recall", clients, count, options.vectors)
             yield {
                 "mode": mode,
                 "transport": transport,
                 "clients": clients,
                 "memories_before": options.memories,
+                "vectors": options.vectors,
                 "store_p50_ms": percentile(stores, 0.5),
                 "store_p95_ms": percentile(stores, 0.95),
                 "recall_p50_ms": percentile(recalls, 0.5),
@@ -277,6 +300,10 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="requests of all clients together (default 2000)")
     parser.add_argument("--rows", type=int, default=40_000, help="rows of the bulks (default 40000)")
     parser.add_argument("--memories", type=int, default=0, help="memories that are there beforehand (default 0)")
+    parser.add_argument("--vectors", choices=("random", "clustered", "real"), default="random", help="see datasets.py")
+    parser.add_argument(
+        "--settle", type=float, default=0.0, help="seconds to wait once the memories are there (default 0)"
+    )
     parser.add_argument("--half-life", default="", help="the server's, such as 7d (default: no decay)")
     parser.add_argument("--dir", type=Path, help="where the ledger lies (default: a temporary directory)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -293,7 +320,7 @@ def main() -> int:
                 with back_ends(folder, mode) as settings, server(folder, {**settings, **decay}) as ports:
                     for row in rows(mode, folder, ports, options):
                         print(json.dumps(row) if options.json else line(row), flush=True)
-    except (ServiceError, TargetError, ClusterError) as error:
+    except (ServiceError, TargetError, ClusterError, NoRoom) as error:
         print(f"hack/bench/durability: {error}", file=sys.stderr)
         return 3
     print(f"load average at the end: {os.getloadavg()[0]:.1f}", file=sys.stderr)
