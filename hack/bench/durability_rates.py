@@ -60,7 +60,8 @@ def drawn(vectors: str, kind: str, dice: np.random.Generator) -> Callable[[], Ve
 
     def draw() -> Vector:
         row = rows[dice.integers(len(rows))]
-        return row + np.float32(jitter / DIM**0.5) * dice.standard_normal(DIM, dtype=np.float32)
+        moved: Vector = row + np.float32(jitter / DIM**0.5) * dice.standard_normal(DIM, dtype=np.float32)
+        return moved
 
     return draw
 
