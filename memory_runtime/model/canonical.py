@@ -25,7 +25,8 @@ def canonical_json(value: Any, *, field: str = "payload") -> str:
     _check_depth(value, field)
     try:
         text = _ENCODER.encode(value)
-        text.encode("utf-8")
+        if not text.isascii():
+            text.encode("utf-8")
     except (TypeError, ValueError) as error:
         raise InvalidArgument(
             f"{field}: not representable as JSON: {error}",

@@ -162,10 +162,10 @@ class RecordCache:
             raise  # nothing has changed
         except BaseException:
             # it may yet become durable: until that is past, whoever asks Redis is sent on to the ledger
-            self._background(self._mark(self._touched(unit.writes)))
+            self._background(self._mark(self._touched((write, False) for write in unit.writes)))
             raise
         keys = self._touched(
-            write
+            (write, receipt.version == 1 and not committed.replayed)
             for write, receipt in zip(unit.writes, committed.receipts, strict=False)
             if receipt.changed or committed.replayed
         )
@@ -256,12 +256,17 @@ class RecordCache:
         if self._entries is not None and keys:
             await self._entries.mark(keys)
 
-    def _touched(self, writes: Iterable[Put | Delete | Link]) -> list[str]:
+    def _touched(self, writes: Iterable[tuple[Put | Delete | Link, bool]]) -> list[str]:
+        """The keys of entries that these writes made stale; of each it is said whether its memory is a first version.
+
+        Of a memory that never was there is no entry. Its coordinate may have led to another one, of another type.
+        """
         keys: dict[str, None] = {}
-        for write in writes:
+        for write, first in writes:
             if isinstance(write, Link) or write.collection is not Collection.MEMORIES:
                 continue
-            keys[self._record_key(write.scope, write.id.bytes)] = None
+            if not first:
+                keys[self._record_key(write.scope, write.id.bytes)] = None
             if isinstance(write, Put):
                 keys[self._place_key(write.scope, place_key(write.scope, write.coordinate))] = None
         return list(keys)

@@ -157,6 +157,29 @@ async def test_what_is_not_there_is_not_cached(open_cached: Open, redis_service:
         assert not [key async for key in client.scan_iter(f"{_prefix(engine)}*")]
 
 
+async def test_a_new_memory_costs_redis_its_coordinate_and_an_update_its_record_too(
+    open_cached: Open, redis_service: Service
+) -> None:
+    """Of a memory that never was there is no entry; one that is stored again after a delete is not such a memory."""
+    engine = await open_cached()
+
+    async def kinds() -> list[str]:
+        async with redis.asyncio.from_url(redis_service.url, decode_responses=True) as client:
+            names = [key async for key in client.scan_iter(f"{_prefix(engine)}*")]
+            await client.delete(*names)
+        return sorted(name.split(":")[-2] for name in names)
+
+    await store(engine, item("first"))
+    assert await kinds() == ["c"]
+    await store(engine, item("second"))
+    assert await kinds() == ["c", "r"]
+    await engine.delete(HOME, (1.0, 2.0))
+    assert await kinds() == ["r"]
+    await store(engine, item("third"))
+    assert await kinds() == ["c", "r"]
+    assert await read(engine) == "third"
+
+
 async def test_nothing_crosses_tenants_even_if_an_entry_is_put_under_anothers_key(
     open_cached: Open, redis_service: Service
 ) -> None:
