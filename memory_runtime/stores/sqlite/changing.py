@@ -108,9 +108,28 @@ class Content(NamedTuple):
     source: Unit
 
 
+def _written(content: Content) -> tuple[Any, ...]:
+    """The columns that a new row and the next version of an old one have alike, in the order of their statements."""
+    put = content.put
+    return (
+        put.importance,
+        content.norm,
+        content.normaliser_version,
+        put.event_time,
+        put.ingest_time,
+        put.expires_at,
+        int(put.pinned),
+        int(put.hold),
+        put.model_revision,
+        content.features,
+        put.payload,
+        put.search_text,
+    )
+
+
 def arrive(connection: sqlite3.Connection, content: Content, seq: int, row: int) -> Receipt:
     """Writes a memory that was never there before."""
-    put, norm, normaliser_version, features, source = content
+    put, source = content.put, content.source
     connection.execute(
         arriving.INSERT,
         (
@@ -122,18 +141,7 @@ def arrive(connection: sqlite3.Connection, content: Content, seq: int, row: int)
             put.memory_type,
             put.coordinate,
             float(put.coordinate.partition(",")[0]),
-            put.importance,
-            norm,
-            normaliser_version,
-            put.event_time,
-            put.ingest_time,
-            put.expires_at,
-            int(put.pinned),
-            int(put.hold),
-            put.model_revision,
-            features,
-            put.payload,
-            put.search_text,
+            *_written(content),
             source.origin,
             source.trace,
             row,
@@ -150,7 +158,7 @@ def features_of(put: Put) -> str | None:
 
 def put_over(connection: sqlite3.Connection, content: Content, seq: int, found: tuple[Any, ...]) -> Receipt:
     """Writes the next version of a memory that is there, or was: `found` is its row as `FOUND` reads it."""
-    put, norm, normaliser_version, features, source = content
+    put, source = content.put, content.source
     row, version, previous, deleted, text = found
     version += 1
     outgoing = _Outgoing(
@@ -171,18 +179,7 @@ def put_over(connection: sqlite3.Connection, content: Content, seq: int, found: 
     )
     _outbox(connection, outgoing, source, seq)
     values = (
-        put.importance,
-        norm,
-        normaliser_version,
-        put.event_time,
-        put.ingest_time,
-        put.expires_at,
-        int(put.pinned),
-        int(put.hold),
-        put.model_revision,
-        features,
-        put.payload,
-        put.search_text,
+        *_written(content),
         version,
         seq,
         put.ingest_time,
