@@ -305,9 +305,17 @@ MUTANTS: Final = (
         "outcome-unknown-unmarked",
         "While nobody knows whether a write is durable, the read cache does not answer for it.",
         _READING,
-        "            self._background(self._mark(self._touched(unit.writes)))\n",
+        "            self._background(self._mark(self._touched((write, False) for write in unit.writes)))\n",
         "",
         f"{_MARKED}::test_while_a_commits_outcome_is_not_known_readers_are_sent_to_the_ledger",
+    ),
+    Mutant(
+        "record-entry-left-at-an-update",
+        "A write takes the entry of its memory out of Redis, unless that memory never was there.",
+        _READING,
+        "                keys[self._record_key(write.scope, write.id.bytes)] = None\n",
+        "                pass\n",
+        f"{_CACHE}::test_a_new_memory_costs_redis_its_coordinate_and_an_update_its_record_too",
     ),
     Mutant(
         "entry-of-another-tenant",
