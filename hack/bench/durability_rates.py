@@ -12,6 +12,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import queue
 import signal
 import statistics
 import subprocess
@@ -29,6 +30,7 @@ import numpy.typing as npt
 
 from hack.bench.datasets import NoRoom, dataset
 from hack.cluster.errors import ClusterError
+from hack.model_weights import WeightsUnavailableError
 from hack.services import start_kafka, start_postgres, start_redis
 from hack.services.service import Service, ServiceError, free_port
 from hack.torture_harness.target import TargetError, wait_ready
@@ -162,10 +164,22 @@ def measure(transport: str, port: int, kind: str, clients: int, count: int, vect
     ]
     for process in processes:
         process.start()
-    seconds = sorted(second for _ in processes for second in results.get(timeout=600))
+    seconds = sorted(second for _ in processes for second in _next(results, processes))
     for process in processes:
         process.join()
     return seconds
+
+
+def _next(results: Any, processes: Sequence[Any]) -> list[float]:
+    """What the next process has measured. Raises TargetError as soon as one of them has failed."""
+    while True:
+        try:
+            return list(results.get(timeout=1.0))
+        except queue.Empty:
+            if any(process.exitcode for process in processes):
+                for process in processes:
+                    process.terminate()  # the others wait for it at the barrier
+                raise TargetError("a client process failed: what it said stands above") from None
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:
@@ -313,6 +327,8 @@ def main() -> int:
         parser.error("--clients, --count and --rows must be at least 1, --memories at least 0")
     print(f"load average at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", file=sys.stderr)
     try:
+        # made here, once: of two client processes each would make it
+        drawn(options.vectors, "recall", np.random.default_rng())
         for mode in options.modes:
             with tempfile.TemporaryDirectory(prefix="soma-durability-", dir=options.dir) as name:
                 folder = Path(name)
@@ -321,7 +337,7 @@ def main() -> int:
                 with back_ends(folder, mode) as settings, server(folder, {**settings, **decay}) as ports:
                     for row in rows(mode, folder, ports, options):
                         print(json.dumps(row) if options.json else line(row), flush=True)
-    except (ServiceError, TargetError, ClusterError, NoRoom) as error:
+    except (ServiceError, TargetError, ClusterError, NoRoom, WeightsUnavailableError) as error:
         print(f"hack/bench/durability: {error}", file=sys.stderr)
         return 3
     print(f"load average at the end: {os.getloadavg()[0]:.1f}", file=sys.stderr)
