@@ -429,4 +429,29 @@ MUTANTS: Final = (
         "            return False\n",
         f"{_FLEET}/test_postgres_faults.py::test_a_commit_whose_answer_is_lost_is_acknowledged_once_it_is_known_to_be_durable",
     ),
+    Mutant(
+        "statement-lost-taken-for-success",
+        "A statement that is its own transaction is asked after like a commit.",
+        "memory_runtime/stores/postgres/committing.py",
+        "            if not self._is_durable(error):\n                return None\n",
+        "",
+        f"{_FLEET}/test_postgres_faults.py::test_a_commit_that_never_arrived_is_made_again_and_done_once",
+    ),
+    Mutant(
+        "late-statement-not-fenced",
+        "What was found not to be durable does not become durable afterwards.",
+        "memory_runtime/stores/postgres/committing.py",
+        '                    session.do("UPDATE ledger_head SET seq = seq")\n',
+        "                    pass\n",
+        f"{_FLEET}/test_postgres_faults.py::test_a_statement_that_arrives_after_its_writer_has_given_it_up_does_nothing",
+    ),
+    Mutant(
+        "head-not-compared",
+        "Who writes without having waited for the turn writes only what nobody has changed since it was read.",
+        "memory_runtime/stores/postgres/flushing.py",
+        ' WHERE xmin = {bound(work.version)}::xid RETURNING 1"',
+        ' RETURNING 1"',
+        f"{_FLEET}/test_postgres_replicas.py"
+        "::test_what_another_replica_writes_between_a_look_and_its_statement_is_not_overwritten",
+    ),
 )

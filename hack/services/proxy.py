@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -41,6 +41,7 @@ class FaultProxy:
         self.connections = 0
         self._flowing: dict[Direction, asyncio.Event] = {"requests": asyncio.Event(), "replies": asyncio.Event()}
         self._writers: set[asyncio.StreamWriter] = set()
+        self._passing: set[asyncio.Event] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
@@ -87,10 +88,15 @@ class FaultProxy:
         """
         self._run(self._flow(set(self._flowing) - set(directions or self._flowing)))
 
+    def hold(self) -> None:
+        """Holds what the connections of this moment send, until `heal`, also if the client closes; new ones pass."""
+        self._run(self._set_passing(passing=False))
+
     def heal(self) -> None:
         """Ends every fault; what was held back arrives."""
         self.latency, self.bandwidth = 0.0, None
         self._run(self._flow(set(self._flowing)))
+        self._run(self._set_passing(passing=True))
         self._run(self._listen())
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -102,6 +108,10 @@ class FaultProxy:
                 event.set()
             else:
                 event.clear()
+
+    async def _set_passing(self, *, passing: bool) -> None:
+        for event in self._passing:
+            event.set() if passing else event.clear()
 
     async def _listen(self) -> None:
         if self._server is None:
@@ -133,24 +143,28 @@ class FaultProxy:
         self.connections += 1
         self._writers.add(writer)
         upstream: asyncio.StreamWriter | None = None
+        passing = asyncio.Event()
+        passing.set()
+        self._passing.add(passing)
         try:
             behind, upstream = await asyncio.open_connection(*self._target)
             self._writers.add(upstream)
             await asyncio.gather(
-                self._pump(reader, upstream, "requests"),
-                self._pump(behind, writer, "replies"),
+                self._pump(reader, upstream, self._flowing["requests"], passing),
+                self._pump(behind, writer, self._flowing["replies"]),
             )
         except (OSError, asyncio.CancelledError):
             pass  # either side went away, or the proxy ends: so does the connection
         finally:
+            self._passing.discard(passing)
             for one in (writer, upstream):
                 if one is not None:
                     self._writers.discard(one)
                     one.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *gates: asyncio.Event) -> None:
         held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_HELD_CHUNKS)
-        delivery = asyncio.create_task(self._deliver(held, writer, direction))
+        delivery = asyncio.create_task(self._deliver(held, writer, gates))
         try:
             while not delivery.done():
                 chunk = await reader.read(_CHUNK)
@@ -162,12 +176,13 @@ class FaultProxy:
             delivery.cancel()
 
     async def _deliver(
-        self, held: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, direction: Direction
+        self, held: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, gates: Sequence[asyncio.Event]
     ) -> None:
         while True:
             due, chunk = await held.get()
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await self._flowing[direction].wait()
+            for gate in gates:
+                await gate.wait()
             if not chunk:
                 if writer.can_write_eof():
                     writer.write_eof()

@@ -9,8 +9,9 @@ from typing import Final
 
 from memory_runtime.model.errors import Unavailable
 from memory_runtime.model.failpoints import reach
-from memory_runtime.stores.contracts import NormaliserFactory, Unit
+from memory_runtime.stores.contracts import NormaliserFactory, Put, Unit
 from memory_runtime.stores.postgres import errors, loading
+from memory_runtime.stores.postgres.flushing import COPY_FROM, TurnNeeded
 from memory_runtime.stores.postgres.link import WriterLink
 from memory_runtime.stores.postgres.session import Session
 from memory_runtime.stores.postgres.tracking import Group
@@ -36,17 +37,23 @@ class Committer:
         self._factory = factory
         self.memory = Memory()
         self._away = False
+        self._alone = False
 
-    def commit(self, work: Work, units: Sequence[Unit] = ()) -> Group:
-        """Runs `work` in a transaction that has the turn and knows what `units` name; returns what is durable.
+    def commit(self, work: Work, units: Sequence[Unit] = (), *, only_units: bool = False) -> Group:
+        """Runs `work` in a transaction that knows what `units` name; returns what is durable.
 
-        A lost connection is made anew, and the group run again, while nothing can have been committed. Raises what
-        `work` or the driver raises: then nothing is durable; or Unavailable saying that nobody knows.
+        `only_units`: `work` does nothing besides them. A lost connection is made anew, and the group run again, while
+        nothing can have been committed. Raises what `work` or the driver raises: then nothing is durable; or
+        Unavailable saying that nobody knows.
         """
         until = time.monotonic() + (0.0 if self._away else AGAIN_SECONDS)
         rest = FIRST_REST
+        simple = only_units and not self._link.target.pooled and _fits_one_statement(units)
         while True:
             try:
+                if simple and self._alone and (group := self._run_at_once(work, units)) is not None:
+                    self._away = False
+                    return group
                 transaction = self._run(work, units)
             except errors.Failures as error:
                 self._undo(error)
@@ -62,8 +69,11 @@ class Committer:
             self._away = False
             reach("pre-commit")
             if self._end(transaction):
-                self.memory.seq = transaction.work.seq
-                return Group(transaction.applied, transaction.work.head.generation, transaction.generation)
+                return self._group(transaction)
+
+    def _group(self, transaction: PostgresTransaction) -> Group:
+        self.memory.seq = transaction.work.seq
+        return Group(transaction.applied, transaction.work.head.generation, transaction.generation)
 
     def rest(self) -> None:
         """PostgreSQL was seen to be away: the next group does not wait for it."""
@@ -73,10 +83,42 @@ class Committer:
         self.memory.group += 1
         session = self._link.begin("", TURN)
         known = loading.begin(session, units)
+        self._alone = known.head.writer == self.memory.writer
         transaction = PostgresTransaction(session, known, self._factory, self.memory, time.time)
         work(transaction)
         transaction.seal()
         return transaction
+
+    def _run_at_once(self, work: Work, units: Sequence[Unit]) -> Group | None:
+        """The group in two round trips: what it names is read, and one statement writes it and is its transaction.
+
+        None where the turn must be taken first: nothing of it is durable then. Optimistic, so it is for a writer that
+        was the last one too: of two that write in turn, each would undo what the other has begun.
+        """
+        self.memory.group += 1
+        session = self._link.session()
+        known = loading.begin(session, units)
+        self._alone = known.head.writer == self.memory.writer
+        if not self._alone:
+            return None
+        transaction = PostgresTransaction(session, known, self._factory, self.memory, time.time, has_turn=False)
+        work(transaction)
+        reach("pre-commit")
+        try:
+            transaction.seal()
+        except TurnNeeded:
+            self.memory.forget()
+            self._alone = False
+            return None
+        except errors.Failures as error:
+            if not errors.is_lost(error):
+                raise
+            self._link.drop()
+            self.memory.forget()
+            self._alone = False
+            if not self._is_durable(error):
+                return None
+        return self._group(transaction)
 
     def _undo(self, error: BaseException) -> None:
         """Nothing was committed; what this writer remembers may be of what never was."""
@@ -107,7 +149,10 @@ class Committer:
                 # waits for the turn: the old connection's commit, should it still be running, is over after that
                 session = self._link.begin("", TURN)
                 durable = self._last_group(session) == self.memory.group
-                session.do("ROLLBACK")
+                if not durable:
+                    # a statement that has not arrived yet finds another row, and does nothing
+                    session.do("UPDATE ledger_head SET seq = seq")
+                session.do("COMMIT")
             except errors.Failures:
                 self._link.drop()
                 time.sleep(rest)
@@ -125,3 +170,9 @@ class Committer:
     def _last_group(self, session: Session) -> int | None:
         found = session.value("SELECT group_number FROM ledger_writers WHERE writer = $1", self.memory.writer)
         return None if found is None else int(found)
+
+
+def _fits_one_statement(units: Sequence[Unit]) -> bool:
+    """Whether they are few puts, as a client's stores are: no COPY, nothing to erase, no edges."""
+    rows = sum(len(unit.writes) + len(unit.audit) for unit in units)
+    return 0 < rows < COPY_FROM and all(isinstance(one, Put) for unit in units for one in unit.writes)

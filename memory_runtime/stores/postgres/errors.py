@@ -43,6 +43,8 @@ def is_lost(error: BaseException) -> bool:
     """Whether the connection is of no more use, or never was."""
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "")[:2] in _ABOUT_THE_LINK and error.sqlstate != "57014"
+    if isinstance(error, asyncpg.DataError):
+        return False  # refused before it was sent, in words that repeat the value
     if isinstance(error, asyncpg.InterfaceError):
         return "closed" in str(error) or "connection" in str(error)
     return isinstance(error, asyncpg.InternalClientError | OSError | EOFError | TimeoutError)

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import asyncpg
+
 from memory_runtime.stores.contracts import Operation
 from memory_runtime.stores.postgres import filters, words
 from memory_runtime.stores.postgres.session import Bound, Session
@@ -111,11 +113,16 @@ CHANNEL: Final = "soma_ledger"
 """Every group says on this channel whose it is; followers look at once, and would have looked a little later anyway."""
 
 
-class Batch:
-    """Collects parts of one statement; what is large goes ahead by COPY."""
+class TurnNeeded(Exception):  # noqa: N818 -- no error: the way without the turn ends here
+    """Others have written meanwhile, or one statement is not enough. Nothing was written."""
 
-    def __init__(self, session: Session) -> None:
+
+class Batch:
+    """Collects parts of one statement; what is large goes ahead by COPY, unless it must be one statement."""
+
+    def __init__(self, session: Session, *, copies: bool = True) -> None:
         self.session = session
+        self.copies = copies
         self.bound = Bound()
         self.parts: list[str] = []
 
@@ -123,7 +130,7 @@ class Batch:
         """Rows of a table; `conflict` is what happens to those that are there."""
         if not records:
             return
-        if not conflict and len(records) >= COPY_FROM:
+        if self.copies and not conflict and len(records) >= COPY_FROM:
             self.session.copy(table, list(columns), records)
             return
         names = ", ".join(columns)
@@ -153,15 +160,22 @@ class Group(NamedTuple):
     at: float
 
 
-def flush(session: Session, work: Work, group: Group, normalisers: Sequence[tuple[str, int, str]]) -> None:
+def flush(
+    session: Session, work: Work, group: Group, normalisers: Sequence[tuple[str, int, str]], *, has_turn: bool = True
+) -> None:
     """Writes all of the work, and forgets that it was to be written. Raises what the driver raises.
 
     `normalisers` are those that moved: tenant, version, state. The followers' notice goes out with the commit.
+    Without the turn it is one statement that takes it, and is its own transaction: it writes only if nobody has written
+    since `work` was read, and raises TurnNeeded otherwise.
     """
     changed = [state for identity in work.changed if (state := work.states[identity]) is not None]
-    _erase(session, work)
-    _drop_edges(session, work)
-    batch = Batch(session)
+    if has_turn:
+        _erase(session, work)
+        _drop_edges(session, work)
+    elif work.edges or any(one.operation is Operation.DELETE for one in work.outbox):
+        raise TurnNeeded
+    batch = Batch(session, copies=has_turn)
     _memories(batch, changed)
     _vectors(batch, changed, reembedding=work.head.reembedding)
     documents, tokens = _texts(batch, changed)
@@ -188,12 +202,29 @@ def flush(session: Session, work: Work, group: Group, normalisers: Sequence[tupl
     )
     bound = batch.bound
     writer = bound(group.writer)
-    batch.finish(
+    head = (
         f"UPDATE ledger_head SET seq = {bound(work.seq)}, rows = {bound(work.rows)}, writer = {writer},"  # noqa: S608
         f" documents = documents + {bound(documents)}, tokens = tokens + {bound(tokens)}"
-        f" RETURNING pg_notify('{CHANNEL}', {writer}::uuid::text)"
     )
+    notice = f"pg_notify('{CHANNEL}', {writer}::uuid::text)"
+    if has_turn:
+        batch.finish(f"{head} RETURNING {notice}")
+    else:
+        batch.add(f"{head} WHERE xmin = {bound(work.version)}::xid RETURNING 1")
+        _finish_alone(batch, notice)
     _settle(work, changed)
+
+
+def _finish_alone(batch: Batch, notice: str) -> None:
+    """Runs all parts, of which the last takes the turn if the head is still the row that was read.
+
+    The parts of a statement see one moment and are done whole or not at all. That the head is the same row proves that
+    nobody wrote between what was read and the turn; where it is another, the division undoes the statement.
+    """
+    try:
+        batch.finish(f"SELECT 1 / count(*), {notice} FROM part{len(batch.parts) - 1}")  # noqa: S608
+    except asyncpg.DivisionByZeroError:
+        raise TurnNeeded from None
 
 
 def _settle(work: Work, changed: Sequence[State]) -> None:

@@ -40,7 +40,7 @@ class WriterLink:
         if session is None:
             return
         try:
-            if not session.connection.is_closed():
+            if session.connection.is_in_transaction():
                 session.do("ROLLBACK")
         except errors.Failures:
             self.drop()

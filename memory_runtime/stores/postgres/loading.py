@@ -23,17 +23,19 @@ _JOINED: Final = "FROM memories m LEFT JOIN memories_text t USING (row) WHERE m.
 
 
 def begin(session: Session, units: Sequence[Unit]) -> Work:
-    """Reads, with the turn in hand, the head and the rows that these units name: one query for all of it."""
+    """Reads the head and the rows that these units name: one query, so all of one moment."""
     ids = list(dict.fromkeys(_ids(units)))
     found = session.rows(
-        f"SELECT {HEAD_COLUMNS}, s.* FROM ledger_head h LEFT JOIN (SELECT {STATE}, t.length {_JOINED}) s ON TRUE",  # noqa: S608
+        f"SELECT {HEAD_COLUMNS}, h.xmin, s.* FROM ledger_head h"  # noqa: S608
+        f" LEFT JOIN (SELECT {STATE}, t.length {_JOINED}) s ON TRUE",
         ids,
     )
-    work = Work(Head(*found[0][:HEAD_LENGTH]))
+    work = Work(Head(*found[0][:HEAD_LENGTH]), found[0][HEAD_LENGTH])
     work.states.update(dict.fromkeys(ids))
     for one in found:
-        if one[HEAD_LENGTH] is not None:
-            _take(work, one[HEAD_LENGTH:])
+        state = one[HEAD_LENGTH + 1 :]
+        if state[0] is not None:
+            _take(work, state)
     return work
 
 

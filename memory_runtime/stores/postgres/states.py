@@ -126,8 +126,9 @@ class Mark:
 class Work:
     """All that the group has read and all that it has to write."""
 
-    def __init__(self, head: Head) -> None:
-        self.head = head
+    def __init__(self, head: Head, version: int) -> None:
+        """`version` is the head's row version: whoever writes anything makes another one."""
+        self.head, self.version = head, version
         self.seq, self.rows = head.seq, head.rows
         self.states: dict[uuid.UUID, State | None] = {}
         self.changed: dict[uuid.UUID, None] = {}

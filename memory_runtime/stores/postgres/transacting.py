@@ -49,13 +49,24 @@ class Memory:
 
 
 class PostgresTransaction:
-    """The open transaction of a group. Its session has the turn: nobody else in the fleet writes meanwhile."""
+    """The open transaction of a group. Its session has the turn: nobody else in the fleet writes meanwhile.
+
+    Without the turn it is for puts alone, and `seal` writes them, if nobody has written since they were read.
+    """
 
     def __init__(
-        self, session: Session, work: Work, factory: NormaliserFactory, memory: Memory, clock: Callable[[], float]
+        self,
+        session: Session,
+        work: Work,
+        factory: NormaliserFactory,
+        memory: Memory,
+        clock: Callable[[], float],
+        *,
+        has_turn: bool = True,
     ) -> None:
         self.session = session
         self.work = work
+        self.has_turn = has_turn
         self.generation = work.head.generation
         self.touched = False
         self._factory = factory
@@ -114,7 +125,7 @@ class PostgresTransaction:
         self._moved.add(tenant)
 
     def seal(self) -> None:
-        """Writes all that is not written yet; called once a group, before its COMMIT."""
+        """Writes all that is not written yet; called once a group, before its COMMIT. Raises TurnNeeded without it."""
         if self.touched or self._moved or self._unwritten():
             states = {tenant: self._memory.normalisers[tenant] for tenant in sorted(self._moved)}
             self._write([(tenant, state.version, state.dumps()) for tenant, state in states.items()])
@@ -128,7 +139,7 @@ class PostgresTransaction:
         if self.work.audit:
             self._memory.audit_tail = (self.work.audit[-1][0], self.work.audit[-1][-1])
         group = flushing.Group(self._memory.writer, self._memory.group, self._clock())
-        flushing.flush(self.session, self.work, group, normalisers)
+        flushing.flush(self.session, self.work, group, normalisers, has_turn=self.has_turn)
 
     def _flush(self) -> None:
         if self._unwritten():

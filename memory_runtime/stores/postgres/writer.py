@@ -171,7 +171,8 @@ class Writer:
             outcomes.extend(_execute(transaction, jobs))
 
         try:
-            group = self._committer.commit(work, [unit for job in jobs for unit in job.units])
+            units = [unit for job in jobs for unit in job.units]
+            group = self._committer.commit(work, units, only_units=all(job.run is None for job in jobs))
         except Exception as error:
             self._refuse(jobs, error)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,15 @@ def break_commit(monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> li
     return done
 
 
+async def warm(ledger: Any, times: int) -> None:
+    """After two groups that nobody came between, a writer commits few puts in one statement; it is prepared once."""
+    for number in range(times):
+        await ledger.commit(Unit([put(100 + number)]))
+
+
+both_ways = pytest.mark.parametrize("before", [pytest.param(0, id="with-the-turn"), pytest.param(3, id="at-once")])
+
+
 def later(seconds: float, *calls: Callable[[], None]) -> None:
     def run() -> None:
         for call in calls:
@@ -112,11 +122,13 @@ def later(seconds: float, *calls: Callable[[], None]) -> None:
     threading.Timer(seconds, run).start()
 
 
+@both_ways
 async def test_a_commit_whose_answer_is_lost_is_acknowledged_once_it_is_known_to_be_durable(
-    database: str, open_at: Callable[..., Place], proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    database: str, open_at: Callable[..., Place], proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
     place = open_at(proxy.url(database))
     ledger = place.open()
+    await warm(ledger, before)
 
     def lose_the_answer() -> None:
         proxy.stall("replies")
@@ -125,15 +137,17 @@ async def test_a_commit_whose_answer_is_lost_is_acknowledged_once_it_is_known_to
     broken = break_commit(monkeypatch, lose_the_answer)
     receipt = (await ledger.commit(Unit([put(1)]))).receipts[0]
     assert broken
-    assert (receipt.version, receipt.seq) == (1, 1)
+    assert (receipt.version, receipt.seq) == (1, before + 1)
     assert (await ledger.get(identity(1))).version == 1
-    assert await asyncio.to_thread(ask, database, "SELECT count(*) FROM outbox") == [(1,)]
+    assert await asyncio.to_thread(ask, database, "SELECT count(*) FROM outbox") == [(before + 1,)]
 
 
+@both_ways
 async def test_a_commit_that_never_arrived_is_made_again_and_done_once(
-    database: str, open_at: Callable[..., Place], proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    database: str, open_at: Callable[..., Place], proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
     ledger = open_at(proxy.url(database)).open()
+    await warm(ledger, before)
 
     def lose_the_commit() -> None:
         proxy.cut()
@@ -142,17 +156,51 @@ async def test_a_commit_that_never_arrived_is_made_again_and_done_once(
     broken = break_commit(monkeypatch, lose_the_commit)
     receipts = await asyncio.gather(*(ledger.commit(Unit([put(n)])) for n in range(5)))
     assert broken
-    assert sorted(one.receipts[0].seq for one in receipts) == [1, 2, 3, 4, 5]
+    assert sorted(one.receipts[0].seq for one in receipts) == [before + n for n in (1, 2, 3, 4, 5)]
     assert {one.receipts[0].version for one in receipts} == {1}
-    assert await asyncio.to_thread(ask, database, "SELECT count(*), max(seq) FROM outbox") == [(5, 5)]
+    found = await asyncio.to_thread(ask, database, "SELECT count(*), max(seq) FROM outbox")
+    assert found == [(before + 5, before + 5)]
 
 
-async def test_a_commit_of_which_nobody_knows_is_said_to_be_that(
+async def test_a_statement_that_arrives_after_its_writer_has_given_it_up_does_nothing(
     database: str, open_at: Callable[..., Place], proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_at(proxy.url(database)).open()
+    await warm(ledger, 3)
+    link, run = ledger._writer._link, committing.Committer._run
+    late: list[str] = []
+
+    def hold_it_and_break_the_connection() -> None:
+        proxy.hold()
+        later(0.3, lambda: link.session().connection._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR))
+
+    def let_it_arrive_then_run(self: committing.Committer, *rest: Any) -> Any:
+        if not late:
+            proxy.heal()
+            time.sleep(0.5)
+            late.append("arrived")
+        return run(self, *rest)
+
+    broken = break_commit(monkeypatch, hold_it_and_break_the_connection)
+    monkeypatch.setattr(committing.Committer, "_run", let_it_arrive_then_run)
+    receipt = (await ledger.commit(Unit([put(1)]))).receipts[0]
+    assert broken
+    assert late
+    assert (receipt.version, receipt.seq) == (1, 4)
+    assert await asyncio.to_thread(ask, database, "SELECT count(*), max(seq) FROM outbox") == [(4, 4)]
+    assert await asyncio.to_thread(ask, database, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'") == [
+        (1,)
+    ]
+
+
+@both_ways
+async def test_a_commit_of_which_nobody_knows_is_said_to_be_that(
+    database: str, open_at: Callable[..., Place], proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
     monkeypatch.setattr(committing, "OUTCOME_SECONDS", 0.5)
     applied: list[Applied] = []
     ledger = open_at(proxy.url(database), postgres_connect_timeout_seconds=0.5).open(applied)
+    await warm(ledger, before)
 
     def lose_everything() -> None:
         proxy.stall("replies")
@@ -165,8 +213,8 @@ async def test_a_commit_of_which_nobody_knows_is_said_to_be_that(
     proxy.heal()
     await recovered(ledger)
     # it was durable: whoever follows hears of it in its place
-    assert [one.receipt.seq for one in applied] == [1, 2]
-    assert applied[0].receipt.id == identity(1)
+    assert [one.receipt.seq for one in applied] == list(range(1, before + 3))
+    assert applied[before].receipt.id == identity(1)
 
 
 async def test_a_partition_is_bounded_by_the_time_outs_and_heals(

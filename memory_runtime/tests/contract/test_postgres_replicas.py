@@ -14,7 +14,7 @@ import pytest
 
 from memory_runtime.model.errors import Unavailable
 from memory_runtime.stores.contracts import Applied, AuditEntry, Receipt, Unit
-from memory_runtime.stores.postgres import PostgresLedger
+from memory_runtime.stores.postgres import PostgresLedger, committing
 from memory_runtime.stores.postgres.tracking import Group, Tracker
 from memory_runtime.tests.contract.conftest import settings_for
 from memory_runtime.tests.ledgers import DIM, Place, drop, identity, key, normaliser, put
@@ -100,6 +100,36 @@ async def test_a_long_transaction_of_another_writer_is_not_overtaken(shared: Pla
     await until(lambda: all(len(one) == 4 for one in heard))
     assert [sequences(one) for one in heard] == [[1, 2, 3, 4]] * 2
     assert [one[1].receipt.id for one in heard] == [identity(77)] * 2
+
+
+@pytest.mark.parametrize("what", ["a version", "an access"])
+async def test_what_another_replica_writes_between_a_look_and_its_statement_is_not_overwritten(
+    shared: Place, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """An access is no change, so it moves no sequence: it must be noticed all the same."""
+    first, second = shared.open(), shared.open()
+    for _ in range(2):
+        await first.commit(Unit([put(1)]))
+    between: list[Any] = []
+
+    def reach(name: str) -> None:
+        if name == "pre-commit" and not between:
+            between.append(None)  # the other's own group comes by here
+            if what == "a version":
+                between.append(second.write_now(lambda to: to.run(Unit([put(1, "theirs")]))))
+            else:
+                second.write_now(lambda to: to.add_accesses([(3, 5000.0, identity(1).bytes)]))
+
+    monkeypatch.setattr(committing, "reach", reach)
+    mine = (await first.commit(Unit([put(1, "mine")]))).receipts[0]
+    assert between
+    theirs = len(between) - 1
+    assert (mine.version, mine.seq) == (3 + theirs, 3 + theirs)
+    changes = await asyncio.to_thread(shared.ask, "SELECT seq, version FROM outbox ORDER BY seq")
+    assert changes == [(n, n) for n in range(1, 4 + theirs)]
+    found = await asyncio.to_thread(shared.ask, "SELECT payload, access_count FROM memories")
+    assert found == [('{"text":"mine"}', 0 if theirs else 3)]
+    assert not any(shared.half_visible().values())
 
 
 async def test_who_waits_too_long_for_the_turn_is_refused_and_has_written_nothing(
