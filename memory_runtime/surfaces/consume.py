@@ -14,6 +14,7 @@ from memory_runtime.events.consumer import Consumer
 from memory_runtime.events.dlq_consumer import DlqConsumer
 from memory_runtime.model import failpoints
 from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.surfaces.collector import keep_what_is_there
 from memory_runtime.surfaces.consumer_probes import Vitals, serve_probes
 from memory_runtime.telemetry.metrics import Metrics
 
@@ -37,6 +38,7 @@ async def consume(settings: SMFSettings, *, dead_letters: bool = False) -> None:
     vitals.heartbeat.start()
     intake = build_intake(settings)
     await asyncio.to_thread(intake.open)
+    keep_what_is_there()
     vitals.ready = True
     role = "dead letters" if dead_letters else "events"
     log.info("consuming %s, metrics on port %d", role, port, extra={"metrics_port": port})

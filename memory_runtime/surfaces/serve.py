@@ -22,6 +22,7 @@ from memory_runtime.events import Pipeline, Sink
 from memory_runtime.events.brokers import brokers, without_the_extra
 from memory_runtime.model import failpoints
 from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.surfaces.collector import keep_what_is_there
 from memory_runtime.surfaces.flagging import FlagWatch, Reread
 from memory_runtime.surfaces.grpc.server import GrpcServer
 from memory_runtime.surfaces.http.app import build_app, product_version
@@ -160,6 +161,7 @@ async def _run(
         await watch.start()
         pipeline.start()
         consuming = _consuming(service, stop)
+        keep_what_is_there()
         service.phase = Phase.SERVING
         await grpc_server.refresh_health()
         where = {"http_port": http_port, "grpc_port": grpc_server.port, "data_dir": str(service.settings.data_dir)}
