@@ -12,7 +12,7 @@ from memory_runtime.model.failpoints import reach
 from memory_runtime.stores.contracts import NormaliserFactory, Put, Unit
 from memory_runtime.stores.postgres import errors, loading
 from memory_runtime.stores.postgres.flushing import COPY_FROM, TurnNeeded
-from memory_runtime.stores.postgres.link import WriterLink
+from memory_runtime.stores.postgres.link import PLAN_EACH, WriterLink
 from memory_runtime.stores.postgres.session import Session
 from memory_runtime.stores.postgres.tracking import Group
 from memory_runtime.stores.postgres.transacting import TURN, Memory, PostgresTransaction
@@ -54,7 +54,7 @@ class Committer:
                 if simple and self._alone and (group := self._run_at_once(work, units)) is not None:
                     self._away = False
                     return group
-                transaction = self._run(work, units)
+                transaction = self._run(work, units, *(() if only_units else (PLAN_EACH,)))
             except errors.Failures as error:
                 self._undo(error)
                 if not errors.is_lost(error) or time.monotonic() + rest > until:
@@ -79,9 +79,9 @@ class Committer:
         """PostgreSQL was seen to be away: the next group does not wait for it."""
         self._away = True
 
-    def _run(self, work: Work, units: Sequence[Unit]) -> PostgresTransaction:
+    def _run(self, work: Work, units: Sequence[Unit], *also: str) -> PostgresTransaction:
         self.memory.group += 1
-        session = self._link.begin("", TURN)
+        session = self._link.begin("", TURN, *also)
         known = loading.begin(session, units)
         self._alone = known.head.writer == self.memory.writer
         transaction = PostgresTransaction(session, known, self._factory, self.memory, time.time)

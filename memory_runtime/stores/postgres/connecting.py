@@ -45,9 +45,16 @@ class Target:
         local = "; ".join(f"SET LOCAL {name} = {value}" for name, value in self.local_settings().items())
         return f"BEGIN {characteristics}; {local}" if self.pooled else f"BEGIN {characteristics}"
 
-    async def connect(self, *_: Any, cached: bool = True, **__: Any) -> asyncpg.Connection[asyncpg.Record]:
-        """A new connection; without `cached`, one that prepares nothing. Raises what the driver raises."""
+    async def connect(
+        self, *_: Any, cached: bool = True, planned_once: bool = False, **__: Any
+    ) -> asyncpg.Connection[asyncpg.Record]:
+        """A new connection; without `cached`, one that prepares nothing. Raises what the driver raises.
+
+        `planned_once`: a statement keeps its first plan, whatever its values.
+        """
         settings = {"application_name": "soma"} | ({} if self.pooled else self.local_settings())
+        if planned_once and not self.pooled:
+            settings["plan_cache_mode"] = "force_generic_plan"
         cache = {"statement_cache_size": 0} if self.pooled or not cached else {}
         return await asyncpg.connect(
             self.dsn,

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 from memory_runtime.stores.postgres import errors
 from memory_runtime.stores.postgres.connecting import Target
 from memory_runtime.stores.postgres.session import Session
+
+
+PLAN_EACH: Final = "SET LOCAL plan_cache_mode = auto"
+"""For a transaction that does more than a group's own statements: these may be of a few rows or of all."""
 
 
 class WriterLink:
@@ -24,7 +29,8 @@ class WriterLink:
         if self._session is not None and self._session.connection.is_closed():
             self._session = None
         if self._session is None:
-            connection = self._loop.run_until_complete(self.target.connect())
+            # a group reads and writes by keys: to plan that anew for each costs PostgreSQL more than to do it
+            connection = self._loop.run_until_complete(self.target.connect(planned_once=True))
             self._session = Session(connection, self._loop.run_until_complete)
         return self._session
 
@@ -52,7 +58,7 @@ class WriterLink:
         if moment is None:
             yield self.session()
             return
-        session = self.begin(moment)
+        session = self.begin(moment, PLAN_EACH)
         try:
             yield session
             session.do("COMMIT")
