@@ -51,7 +51,15 @@ def _puts(first: int) -> Callable[[], Put]:
         payload = f'{{"text":"memory {number}"}}'
         identity = memory_id("bench", "bench", "episodic", coordinate)
         return Put(
-            identity, Scope("bench", "bench"), "episodic", coordinate, payload, f"memory {number}", now, now, vector=vector
+            identity,
+            Scope("bench", "bench"),
+            "episodic",
+            coordinate,
+            payload,
+            f"memory {number}",
+            now,
+            now,
+            vector=vector,
         )
 
     return put

@@ -11,7 +11,6 @@ from memory_runtime.stores.postgres import errors
 from memory_runtime.stores.postgres.connecting import Target
 from memory_runtime.stores.postgres.session import Session
 
-
 PLAN_EACH: Final = "SET LOCAL plan_cache_mode = auto"
 """For a transaction that does more than a group's own statements: these may be of a few rows or of all."""
 

@@ -30,6 +30,31 @@ async def _as_it_is(connection: Any) -> None:
     del connection
 
 
+class _Lent(Session):
+    """A session that has no connection before its first question: what Redis answers needs none.
+
+    Connection and first answer come in one trip to the loop; the connection goes back without waiting for it.
+    """
+
+    def __init__(self, links: Links) -> None:
+        super().__init__(None, links.run)
+        self._links = links
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return self._run(self._answer(method, arguments, options))
+
+    async def _answer(self, method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self.connection is None:
+            self.connection = await self._links.acquire()
+        return await getattr(self.connection, method)(*arguments, **options)
+
+    def close(self) -> None:
+        """Gives the connection back: without a transaction it is as good as it was, whatever was refused."""
+        if self.connection is not None:
+            self._links.give_back(self.connection)
+            self.connection = None
+
+
 class Links:
     """Lends connections. `size` is the most that it has at once; who finds none free waits, then is refused."""
 
@@ -61,32 +86,31 @@ class Links:
 
     @contextlib.contextmanager
     def session(self, moment: str | None = None) -> Iterator[Session]:
-        """Lends a connection; with `moment`, inside a transaction of those characteristics.
+        """Lends a connection from the first question on; with `moment`, inside a transaction of those characteristics.
 
         Raises what the driver raises; a wait for a free connection ends after the time-out for connecting.
         """
         if moment is None and self.target.pooled:
             # the pooler gives each transaction another server, and a query is two messages
             moment = READ
-        connection = self.run(self._acquire())
+        if moment is None:
+            with contextlib.closing(_Lent(self)) as lent:
+                yield lent
+            return
+        connection = self.run(self.acquire())
         session = Session(connection, self.run)
         clean = False
         try:
-            if moment is None:
-                yield session
-            else:
-                session.do(self.target.begin(moment))
-                yield session
-                session.do("COMMIT")
+            session.do(self.target.begin(moment))
+            yield session
+            session.do("COMMIT")
             clean = True
-        except errors.Failures as error:
-            # a refused query leaves a connection without a transaction as good as it was
-            clean = moment is None and not errors.is_lost(error)
-            raise
         finally:
-            self._give_back(connection, clean=clean or (moment is None and not connection.is_closed()))
+            with contextlib.suppress(Unavailable, *errors.Failures):
+                self.run(self._release(connection, clean=clean))
 
-    async def _acquire(self) -> Any:
+    async def acquire(self) -> Any:
+        """A connection that is free, on the loop. Raises Unavailable where none becomes free in time."""
         if self._pool is None:
             raise Unavailable("the ledger is not open", remedy="retry when the runtime is ready", retry_after=1.0)
         try:
@@ -100,9 +124,10 @@ class Links:
                 ) from None
             raise
 
-    def _give_back(self, connection: Any, *, clean: bool) -> None:
-        with contextlib.suppress(Unavailable, *errors.Failures):
-            self.run(self._release(connection, clean=clean))
+    def give_back(self, connection: Any) -> None:
+        """Takes back a connection in which no transaction was begun; whoever asks next comes after it."""
+        if not self._closed:
+            asyncio.run_coroutine_threadsafe(self._release(connection, clean=True), self._loop)
 
     async def _release(self, connection: Any, *, clean: bool) -> None:
         if self._pool is None:

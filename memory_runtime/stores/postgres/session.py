@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import asyncpg
-
 T = TypeVar("T")
 Runner = Callable[[Coroutine[Any, Any, T]], T]
 
@@ -23,34 +21,37 @@ class Session:
     """A connection and the way to its event loop; for one thread at a time."""
 
     def __init__(self, connection: Any, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
-        self.connection: asyncpg.Connection[asyncpg.Record] = connection
+        self.connection: Any = connection
         self._run = run
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return self._run(getattr(self.connection, method)(*arguments, **options))
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """All rows that the query gives."""
-        return self._run(self.connection.fetch(sql, *values))  # type: ignore[no-any-return]
+        return self._ask("fetch", sql, *values)  # type: ignore[no-any-return]
 
     def row(self, sql: str, *values: Any) -> Any:
         """The first row, or None."""
-        return self._run(self.connection.fetchrow(sql, *values))
+        return self._ask("fetchrow", sql, *values)
 
     def value(self, sql: str, *values: Any) -> Any:
         """The first row's first column, or None."""
-        return self._run(self.connection.fetchval(sql, *values))
+        return self._ask("fetchval", sql, *values)
 
     def do(self, sql: str, *values: Any) -> int:
         """Runs a statement; the number of rows that it touched."""
-        status = str(self._run(self.connection.execute(sql, *values)))
+        status = str(self._ask("execute", sql, *values))
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
     def do_many(self, sql: str, values: Iterable[Sequence[Any]]) -> None:
         """Runs a statement for each of the values, in one round trip."""
-        self._run(self.connection.executemany(sql, values))
+        self._ask("executemany", sql, values)
 
     def copy(self, table: str, columns: Sequence[str], records: Sequence[Sequence[Any]]) -> None:
         """Puts records into a table by COPY, in binary."""
-        self._run(self.connection.copy_records_to_table(table, records=records, columns=list(columns)))
+        self._ask("copy_records_to_table", table, records=records, columns=list(columns))
 
 
 class Bound:
