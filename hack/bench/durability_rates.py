@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from hack.bench.datasets import NoRoom, dataset
 from hack.cluster.errors import ClusterError
+from hack.interruption import interruptible
 from hack.model_weights import WeightsUnavailableError
 from hack.services import start_kafka, start_postgres, start_redis
 from hack.services.service import Service, ServiceError, free_port
@@ -350,4 +351,4 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interruptible("hack/bench/durability", main))

@@ -26,6 +26,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from hack.interruption import interruptible
 from hack.services import Service, start_kafka, start_postgres
 from hack.services.service import free_port
 
@@ -205,4 +206,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interruptible("hack/bench/pipeline", main))

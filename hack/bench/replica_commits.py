@@ -24,6 +24,7 @@ import numpy as np
 
 from hack.bench.durability_rates import fsync_p50, percentile
 from hack.cluster.errors import ClusterError
+from hack.interruption import interruptible
 from hack.services import start_postgres
 from hack.services.service import ServiceError
 from memory_runtime.model.coordinates import memory_id
@@ -188,4 +189,4 @@ async def _make_peer(dsn: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interruptible("hack/bench/replicas", main))

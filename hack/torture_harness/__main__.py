@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from hack.cluster.errors import ClusterError
+from hack.interruption import interruptible
 from hack.torture_harness import faults, history
 from hack.torture_harness.fleet import fleet_on
 from hack.torture_harness.processes import Executor, Launcher, Zygote
@@ -51,6 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     plan = _plan(arguments)
     directory = Path(tempfile.mkdtemp(prefix="soma-torture-"))
+    try:
+        return _torture(arguments, plan, directory)
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _torture(arguments: argparse.Namespace, plan: Plan, directory: Path) -> int:
     with contextlib.ExitStack() as stack:
         try:
             target, token = _target(arguments, plan, directory, stack)
@@ -141,4 +150,4 @@ def _report(findings: Findings, seed: int, directory: Path, *, as_json: bool) ->
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(interruptible("hack/torture", main))
