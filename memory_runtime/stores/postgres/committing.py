@@ -11,9 +11,9 @@ from memory_runtime.model.errors import Unavailable
 from memory_runtime.model.failpoints import reach
 from memory_runtime.stores.contracts import NormaliserFactory, Put, Unit
 from memory_runtime.stores.postgres import errors, loading
-from memory_runtime.stores.postgres.flushing import COPY_FROM, TurnNeeded
+from memory_runtime.stores.postgres.flushing import COPY_FROM
 from memory_runtime.stores.postgres.link import PLAN_EACH, WriterLink
-from memory_runtime.stores.postgres.session import Session
+from memory_runtime.stores.postgres.session import Session, TurnNeeded
 from memory_runtime.stores.postgres.tracking import Group
 from memory_runtime.stores.postgres.transacting import TURN, Memory, PostgresTransaction
 
@@ -102,9 +102,9 @@ class Committer:
         if not self._alone:
             return None
         transaction = PostgresTransaction(session, known, self._factory, self.memory, time.time, has_turn=False)
-        work(transaction)
-        reach("pre-commit")
         try:
+            work(transaction)
+            reach("pre-commit")
             transaction.seal()
         except TurnNeeded:
             self.memory.forget()

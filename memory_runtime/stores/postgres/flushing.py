@@ -10,7 +10,7 @@ import asyncpg
 
 from memory_runtime.stores.contracts import Operation
 from memory_runtime.stores.postgres import filters, words
-from memory_runtime.stores.postgres.session import Bound, Session
+from memory_runtime.stores.postgres.session import Bound, Session, TurnNeeded
 from memory_runtime.stores.postgres.states import Join, Outgoing, Place, State, Work
 
 COPY_FROM: Final = 48
@@ -111,10 +111,6 @@ Record = Sequence[Any]
 
 CHANNEL: Final = "soma_ledger"
 """Every group says on this channel whose it is; followers look at once, and would have looked a little later anyway."""
-
-
-class TurnNeeded(Exception):  # noqa: N818 -- no error: the way without the turn ends here
-    """Others have written meanwhile, or one statement is not enough. Nothing was written."""
 
 
 class Batch:

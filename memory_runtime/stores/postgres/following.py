@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import uuid
@@ -169,8 +170,13 @@ def damaged(what: str) -> Unavailable:
 
 def digest(key: IdempotencyKey) -> uuid.UUID:
     """What the row of an idempotency key is found by."""
-    parts = (key.scope.tenant, key.scope.namespace, key.operation, key.key)
-    return uuid.uuid5(_REPLIES_ROOT, "\x1f".join(parts))
+    return _named("\x1f".join((key.scope.tenant, key.scope.namespace, key.operation, key.key)))
+
+
+@functools.lru_cache(8192)
+def _named(text: str) -> uuid.UUID:
+    # asked for at each step of a group, and dear: remembered for as long as a group lasts
+    return uuid.uuid5(_REPLIES_ROOT, text)
 
 
 def find_reply(session: Session, key: IdempotencyKey) -> tuple[Receipt, ...] | None:

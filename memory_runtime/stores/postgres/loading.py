@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -19,24 +20,37 @@ STATE: Final = (
 )
 
 
+_REPLIES: Final = (
+    "(SELECT json_agg(json_build_array(digest, body_hash, reply)) FROM idempotency WHERE digest = ANY($2::uuid[]))"
+)
 _JOINED: Final = "FROM memories m LEFT JOIN memories_text t USING (row) WHERE m.id = ANY($1::uuid[])"
 
 
 def begin(session: Session, units: Sequence[Unit]) -> Work:
     """Reads the head and the rows that these units name: one query, so all of one moment."""
     ids = list(dict.fromkeys(_ids(units)))
+    keys = list(dict.fromkeys(_keys(units)))
     found = session.rows(
-        f"SELECT {HEAD_COLUMNS}, h.xmin, s.* FROM ledger_head h"  # noqa: S608
+        f"SELECT {HEAD_COLUMNS}, h.xmin, {_REPLIES if keys else 'NULL'}, s.* FROM ledger_head h"  # noqa: S608
         f" LEFT JOIN (SELECT {STATE}, t.length {_JOINED}) s ON TRUE",
         ids,
+        *([keys] if keys else []),
     )
     work = Work(Head(*found[0][:HEAD_LENGTH]), found[0][HEAD_LENGTH])
     work.states.update(dict.fromkeys(ids))
     for one in found:
-        state = one[HEAD_LENGTH + 1 :]
+        state = one[HEAD_LENGTH + 2 :]
         if state[0] is not None:
             _take(work, state)
+    work.replies.update(dict.fromkeys(keys))
+    replies = found[0][HEAD_LENGTH + 1]
+    for key, body_hash, reply in json.loads(replies) if replies else ():
+        work.replies[uuid.UUID(key)] = (body_hash, reply)
     return work
+
+
+def _keys(units: Sequence[Unit]) -> Iterable[uuid.UUID]:
+    return (digest(unit.idempotency) for unit in units if unit.idempotency is not None)
 
 
 def _ids(units: Sequence[Unit]) -> Iterable[uuid.UUID]:
@@ -68,8 +82,7 @@ def _states(session: Session, work: Work, ids: Iterable[uuid.UUID]) -> None:
 
 
 def _replies(session: Session, work: Work, units: Sequence[Unit]) -> None:
-    keys = [digest(unit.idempotency) for unit in units if unit.idempotency is not None]
-    wanted = [one for one in dict.fromkeys(keys) if one not in work.replies]
+    wanted = [one for one in dict.fromkeys(_keys(units)) if one not in work.replies]
     if not wanted:
         return
     work.replies.update(dict.fromkeys(wanted))

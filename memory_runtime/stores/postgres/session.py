@@ -54,6 +54,20 @@ class Session:
         self._ask("copy_records_to_table", table, records=records, columns=list(columns))
 
 
+class TurnNeeded(Exception):  # noqa: N818 -- no error: the way without the turn ends here
+    """Others have written meanwhile, or one question and one statement are not enough. Nothing was written."""
+
+
+class NoQuestions(Session):
+    """For a group that has not taken the turn: what it read came of one query, and so of one moment and one server."""
+
+    def __init__(self) -> None:
+        super().__init__(None, lambda work: work)
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        raise TurnNeeded
+
+
 class Bound:
     """Gathers the values of one statement: `bound(value)` is its placeholder."""
 

@@ -23,7 +23,7 @@ from memory_runtime.stores.contracts import (
 )
 from memory_runtime.stores.postgres import flushing, importance, loading, reembedding, writing
 from memory_runtime.stores.postgres.following import HEAD, Head
-from memory_runtime.stores.postgres.session import Session
+from memory_runtime.stores.postgres.session import NoQuestions, Session
 from memory_runtime.stores.postgres.states import Work
 from memory_runtime.stores.postgres.view import PostgresView
 from memory_runtime.stores.values import Pending, Restored
@@ -51,7 +51,8 @@ class Memory:
 class PostgresTransaction:
     """The open transaction of a group. Its session has the turn: nobody else in the fleet writes meanwhile.
 
-    Without the turn it is for puts alone, and `seal` writes them, if nobody has written since they were read.
+    Without the turn it is for puts alone, which `seal` writes, if nobody has written since they were read; what `work`
+    does not know cannot be asked, and raises TurnNeeded.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class PostgresTransaction:
         *,
         has_turn: bool = True,
     ) -> None:
-        self.session = session
+        self.session = session if has_turn else NoQuestions()
         self.work = work
         self.has_turn = has_turn
+        self._written_by = session
         self.generation = work.head.generation
         self.touched = False
         self._factory = factory
@@ -139,7 +141,7 @@ class PostgresTransaction:
         if self.work.audit:
             self._memory.audit_tail = (self.work.audit[-1][0], self.work.audit[-1][-1])
         group = flushing.Group(self._memory.writer, self._memory.group, self._clock())
-        flushing.flush(self.session, self.work, group, normalisers, has_turn=self.has_turn)
+        flushing.flush(self._written_by, self.work, group, normalisers, has_turn=self.has_turn)
 
     def _flush(self) -> None:
         if self._unwritten():

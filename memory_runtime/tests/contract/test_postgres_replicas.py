@@ -12,10 +12,12 @@ import asyncpg
 import numpy as np
 import pytest
 
-from memory_runtime.model.errors import Unavailable
+from memory_runtime.model.errors import Conflict, Unavailable
 from memory_runtime.stores.contracts import Applied, AuditEntry, Receipt, Unit
 from memory_runtime.stores.postgres import PostgresLedger, committing
+from memory_runtime.stores.postgres.link import WriterLink
 from memory_runtime.stores.postgres.tracking import Group, Tracker
+from memory_runtime.stores.postgres.transacting import TURN
 from memory_runtime.tests.contract.conftest import settings_for
 from memory_runtime.tests.ledgers import DIM, Place, drop, identity, key, normaliser, put
 
@@ -274,3 +276,31 @@ async def test_an_index_that_cannot_follow_does_not_stop_the_ledger(shared: Plac
     assert (await other.commit(Unit([put(1)]))).receipts[0].seq == 1
     assert (await writer.commit(Unit([put(2)]))).receipts[0].seq == 2
     assert (await other.commit(Unit([put(3)]))).receipts[0].seq == 3
+
+
+async def test_a_key_that_was_used_is_answered_and_one_that_is_new_is_kept_without_the_turn(
+    shared: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = shared.open()
+    first = await ledger.commit(Unit([put(1)], key("first")))
+    await ledger.commit(Unit([put(2)]))
+    taken: list[str] = []
+    begin = WriterLink.begin
+
+    def counted(self: WriterLink, *rest: str) -> Any:
+        taken.extend(rest)
+        return begin(self, *rest)
+
+    monkeypatch.setattr(WriterLink, "begin", counted)
+    units = [Unit([put(1)], key("first")), Unit([put(1)], key("second")), Unit([put(1)], key("second"))]
+    fates = await ledger.commit_many([*units, Unit([put(1)], key("first", "another body"))])
+    assert TURN not in taken
+    assert fates[0].receipts == first.receipts
+    assert [one.replayed for one in fates[:3]] == [True, False, True]
+    assert fates[1].receipts == fates[2].receipts
+    assert isinstance(fates[3], Conflict)
+    # what only a question could tell takes the turn
+    await ledger.commit(Unit([put(3, importance=0.5)]))
+    assert TURN in taken
+    found = await asyncio.to_thread(shared.ask, "SELECT key FROM idempotency ORDER BY key")
+    assert found == [("first",), ("second",)]
