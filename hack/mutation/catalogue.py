@@ -446,6 +446,15 @@ MUTANTS: Final = (
         f"{_FLEET}/test_postgres_faults.py::test_a_statement_that_arrives_after_its_writer_has_given_it_up_does_nothing",
     ),
     Mutant(
+        "cut-off-and-answering",
+        "A replica that cannot follow the ledger answers nothing, be it all in its index and in Redis.",
+        "memory_runtime/stores/postgres/ledger.py",
+        "links.session(proven=bool(self.ailment))",
+        "links.session()",
+        f"{_FLEET}/test_postgres_faults.py"
+        "::test_a_replica_that_is_cut_off_answers_nothing_not_even_what_needs_no_question",
+    ),
+    Mutant(
         "head-not-compared",
         "Who writes without having waited for the turn writes only what nobody has changed since it was read.",
         "memory_runtime/stores/postgres/flushing.py",

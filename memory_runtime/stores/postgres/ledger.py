@@ -219,7 +219,8 @@ class PostgresLedger:
         tries, rest = READ_TRIES, READ_REST
         while True:
             try:
-                with links.session() as session:
+                # cut off, a replica must not go on answering from an index that follows nobody
+                with links.session(proven=bool(self.ailment)) as session:
                     answer = query(PostgresView(session))
             except errors.Failures as error:
                 tries -= 1

@@ -48,6 +48,11 @@ class _Lent(Session):
             self.connection = await self._links.acquire()
         return await getattr(self.connection, method)(*arguments, **options)
 
+    def borrow(self) -> None:
+        """Has a connection from here on. Raises what the driver raises."""
+        if self.connection is None:
+            self.connection = self._run(self._links.acquire())
+
     def close(self) -> None:
         """Gives the connection back: without a transaction it is as good as it was, whatever was refused."""
         if self.connection is not None:
@@ -85,16 +90,19 @@ class Links:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     @contextlib.contextmanager
-    def session(self, moment: str | None = None) -> Iterator[Session]:
+    def session(self, moment: str | None = None, *, proven: bool = False) -> Iterator[Session]:
         """Lends a connection from the first question on; with `moment`, inside a transaction of those characteristics.
 
-        Raises what the driver raises; a wait for a free connection ends after the time-out for connecting.
+        `proven`: there must be one, asked or not. Raises what the driver raises; a wait for a free connection ends
+        after the time-out for connecting.
         """
         if moment is None and self.target.pooled:
             # the pooler gives each transaction another server, and a query is two messages
             moment = READ
         if moment is None:
             with contextlib.closing(_Lent(self)) as lent:
+                if proven:
+                    lent.borrow()
                 yield lent
             return
         connection = self.run(self.acquire())

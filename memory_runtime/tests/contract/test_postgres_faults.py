@@ -92,6 +92,27 @@ async def test_readers_go_on_after_a_restart_without_a_restart_of_ours(shared: P
     assert ledger.healthy
 
 
+async def test_a_replica_that_is_cut_off_answers_nothing_not_even_what_needs_no_question(
+    database: str, open_at: Callable[..., Place], proxy: FaultProxy
+) -> None:
+    """Its index follows nobody any more: what it would say from there, with payloads from Redis, may be long over."""
+    ledger = open_at(proxy.url(database)).open()
+    ledger.catch_up()
+    await ledger.commit(Unit([put(1)]))
+    assert await ledger.read(lambda view: "unasked") == "unasked"
+    proxy.cut()
+    end = time.monotonic() + 30
+    while ledger.healthy:
+        assert time.monotonic() < end, "it does not notice"
+        await asyncio.sleep(0.02)
+    with pytest.raises(Unavailable):
+        await ledger.read(lambda view: "unasked")
+    proxy.heal()
+    await recovered(ledger)
+    await readable(ledger)
+    assert await ledger.read(lambda view: "unasked") == "unasked"
+
+
 def break_commit(monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> list[str]:
     """Does something to the network at the first COMMIT, before it is sent."""
     done: list[str] = []
