@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hack.mutation.catalogue import Mutant
+from hack.mutation.mutant import Mutant
 
 
 class AnchorLost(Exception):  # noqa: N818 -- what happened, not a class of errors

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.mutation.catalogue import MUTANTS, Mutant
+from hack.mutation.catalogue import MUTANTS
+from hack.mutation.mutant import Mutant
 from hack.mutation.patching import AnchorLost, applied, patched
 
 ROOT = Path(__file__).resolve().parents[3]

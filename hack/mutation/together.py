@@ -1,0 +1,163 @@
+"""Mutants of what is shared: PostgreSQL, the cache in Redis, the events that leave."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hack.mutation.mutant import Mutant
+
+_CACHE: Final = "memory_runtime/tests/stores/test_read_cache.py"
+_FAULTS: Final = "memory_runtime/tests/stores/test_keyvalue_faults.py"
+_MARKED: Final = "memory_runtime/tests/stores/test_marked_entries.py"
+_READING: Final = "memory_runtime/engine/cache/reading.py"
+_RELAY: Final = "memory_runtime/tests/unit/test_events_relay.py"
+_FLEET: Final = "memory_runtime/tests/contract"
+
+TOGETHER: Final = (
+    Mutant(
+        "stale-entry-believed",
+        "A cache that comes back with old contents resurrects nothing.",
+        _READING,
+        "        return self._changes.current(keys, order, self._follower.applied_seq)\n",
+        "        return True\n",
+        f"{_CACHE}::test_old_contents_of_redis_resurrect_nothing",
+    ),
+    Mutant(
+        "write-leaves-its-entry",
+        "What a replica deleted is not read from the cache by one that lags.",
+        _READING,
+        "                await self._entries.outdate(keys, order)\n",
+        "                pass\n",
+        f"{_CACHE}::test_replicas_share_entries_and_one_that_lags_gives_nothing_that_another_deleted",
+    ),
+    Mutant(
+        "old-fill-after-a-write",
+        "A reader that is late brings no replaced value back into the read cache.",
+        "memory_runtime/stores/redis/marked.py",
+        "    redis.call('SET', key, ARGV[i], 'PX', ttl)\n",
+        "    redis.call('DEL', key)\n",
+        f"{_MARKED}::test_after_a_write_nothing_older_comes_in",
+    ),
+    Mutant(
+        "outcome-unknown-unmarked",
+        "While nobody knows whether a write is durable, the read cache does not answer for it.",
+        _READING,
+        "            self._background(self._mark(self._touched((write, False) for write in unit.writes)))\n",
+        "",
+        f"{_MARKED}::test_while_a_commits_outcome_is_not_known_readers_are_sent_to_the_ledger",
+    ),
+    Mutant(
+        "record-entry-left-at-an-update",
+        "A write takes the entry of its memory out of Redis, unless that memory never was there.",
+        _READING,
+        "                keys[self._record_key(write.scope, write.id.bytes)] = None\n",
+        "                pass\n",
+        f"{_CACHE}::test_a_new_memory_costs_redis_its_coordinate_and_an_update_its_record_too",
+    ),
+    Mutant(
+        "entry-of-another-tenant",
+        "What the cache holds is given to its own tenant only.",
+        _READING,
+        " or record.scope != scope or record.id.bytes != identity:\n",
+        ":\n",
+        f"{_CACHE}::test_nothing_crosses_tenants_even_if_an_entry_is_put_under_anothers_key",
+    ),
+    Mutant(
+        "fill-beside-a-mark",
+        "A reader that is late brings no deleted value back into the cache.",
+        "memory_runtime/stores/redis/marked.py",
+        "  if kind == '!' then return 0 end\n",
+        "",
+        f"{_FAULTS}::test_a_late_reader_of_the_hybrid_brings_nothing_old_back",
+    ),
+    Mutant(
+        "two-writers-settle",
+        "Of two writers at once neither puts its value into the cache: which of them was last is not known.",
+        "memory_runtime/stores/redis/marked.py",
+        "(others == '' and '!' or '!*' .. others) .. ARGV[1]",
+        "'!' .. ARGV[1]",
+        f"{_FAULTS}::test_writers_at_once_leave_in_redis_what_postgresql_has",
+    ),
+    Mutant(
+        "relay-forgets-what-was-left",
+        "A sink is given again what it did not take.",
+        "memory_runtime/events/relay.py",
+        "        await self._advance(taken)\n",
+        "        await self._advance(changes[-1].seq)\n",
+        f"{_RELAY}::test_what_a_sink_left_out_comes_again",
+    ),
+    Mutant(
+        "sink-does-not-hold-the-outbox",
+        "No change is trimmed that a sink has not had.",
+        "memory_runtime/events/relay.py",
+        "            transaction.advance_sink(self.sink.name, 0, self._clock())\n",
+        "            pass\n",
+        f"{_RELAY}::test_a_sink_keeps_the_outbox_from_being_trimmed",
+    ),
+    Mutant(
+        "relay-without-a-lease",
+        "Of several replicas one relays.",
+        "memory_runtime/events/relay.py",
+        "        if not await self._lease.hold():\n",
+        "        if self._lease is None:\n",
+        f"{_RELAY}::test_one_of_two_replicas_relays_and_the_other_takes_over",
+    ),
+    Mutant(
+        "turn-not-taken",
+        "seq is the order of commits, whichever replica commits.",
+        "memory_runtime/stores/postgres/transacting.py",
+        'TURN: Final = "SELECT 1 FROM ledger_head FOR UPDATE"',
+        'TURN: Final = "SELECT 1 FROM ledger_head"',
+        f"{_FLEET}/test_postgres_replicas.py::test_a_long_transaction_of_another_writer_is_not_overtaken",
+    ),
+    Mutant(
+        "lost-answer-taken-for-success",
+        "A commit whose answer is lost is not acknowledged before it is known to be durable.",
+        "memory_runtime/stores/postgres/committing.py",
+        "            return not transaction.touched or self._is_durable(error)\n",
+        "            return True\n",
+        f"{_FLEET}/test_postgres_faults.py::test_a_commit_that_never_arrived_is_made_again_and_done_once",
+    ),
+    Mutant(
+        "lost-answer-taken-for-failure",
+        "A commit whose answer is lost is not made twice.",
+        "memory_runtime/stores/postgres/committing.py",
+        "            return not transaction.touched or self._is_durable(error)\n",
+        "            return False\n",
+        f"{_FLEET}/test_postgres_faults.py::test_a_commit_whose_answer_is_lost_is_acknowledged_once_it_is_known_to_be_durable",
+    ),
+    Mutant(
+        "statement-lost-taken-for-success",
+        "A statement that is its own transaction is asked after like a commit.",
+        "memory_runtime/stores/postgres/committing.py",
+        "            if not self._is_durable(error):\n                return None\n",
+        "",
+        f"{_FLEET}/test_postgres_faults.py::test_a_commit_that_never_arrived_is_made_again_and_done_once",
+    ),
+    Mutant(
+        "late-statement-not-fenced",
+        "What was found not to be durable does not become durable afterwards.",
+        "memory_runtime/stores/postgres/committing.py",
+        '                    session.do("UPDATE ledger_head SET seq = seq")\n',
+        "                    pass\n",
+        f"{_FLEET}/test_postgres_faults.py::test_a_statement_that_arrives_after_its_writer_has_given_it_up_does_nothing",
+    ),
+    Mutant(
+        "cut-off-and-answering",
+        "A replica that cannot follow the ledger answers nothing, be it all in its index and in Redis.",
+        "memory_runtime/stores/postgres/ledger.py",
+        "links.session(proven=bool(self.ailment))",
+        "links.session()",
+        f"{_FLEET}/test_postgres_faults.py"
+        "::test_a_replica_that_is_cut_off_answers_nothing_not_even_what_needs_no_question",
+    ),
+    Mutant(
+        "head-not-compared",
+        "Who writes without having waited for the turn writes only what nobody has changed since it was read.",
+        "memory_runtime/stores/postgres/flushing.py",
+        ' WHERE xmin = {bound(work.version)}::xid RETURNING 1"',
+        ' RETURNING 1"',
+        f"{_FLEET}/test_postgres_replicas.py"
+        "::test_what_another_replica_writes_between_a_look_and_its_statement_is_not_overwritten",
+    ),
+)
