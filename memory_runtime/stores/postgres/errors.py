@@ -43,8 +43,6 @@ def is_lost(error: BaseException) -> bool:
     """Whether the connection is of no more use, or never was."""
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "")[:2] in _ABOUT_THE_LINK and error.sqlstate != "57014"
-    if isinstance(error, asyncpg.DataError):
-        return False  # refused before it was sent, in words that repeat the value
     if isinstance(error, asyncpg.InterfaceError):
         return "closed" in str(error) or "connection" in str(error)
     return isinstance(error, asyncpg.InternalClientError | OSError | EOFError | TimeoutError)
@@ -67,6 +65,16 @@ def is_of_one(error: BaseException) -> bool:
     return not isinstance(error, (*Failures, SomaError)) or isinstance(error, asyncpg.DataError)
 
 
+def _is_of_the_driver(error: BaseException) -> bool:
+    """Whether the driver refused a value before it sent anything: its words repeat what people remember."""
+    return type(error) is asyncpg.DataError
+
+
+def for_the_log(error: BaseException) -> str:
+    """What of the error may be logged."""
+    return f"a value cannot be sent ({type(error.__cause__).__name__})" if _is_of_the_driver(error) else str(error)
+
+
 def in_words(error: BaseException) -> SomaError:
     """The error that a caller may read; what the database said goes to the log, through `__cause__`."""
     if isinstance(error, SomaError):
@@ -85,6 +93,8 @@ def in_words(error: BaseException) -> SomaError:
         said = ("PostgreSQL is away", "retry; it is reached again without a restart")
     elif said is None and is_damage(error):
         said = ("the ledger is damaged", "stop the runtime and restore the ledger from a backup")
+    if said is None and _is_of_the_driver(error):
+        return InvalidArgument("a value cannot be stored in PostgreSQL", field="text", remedy="send Unicode text")
     if said is None:
         return Internal("the ledger failed; the cause is in the log")
     return Unavailable(said[0], remedy=said[1], retry_after=1.0)

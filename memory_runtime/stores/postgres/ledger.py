@@ -239,7 +239,7 @@ class PostgresLedger:
         self._damaged = self._damaged or errors.is_damage(error)
         if errors.is_lost(error):
             self._reader_ailment = str(answer)
-        log.warning("a query failed: %s", error)
+        log.warning("a query failed: %s", errors.for_the_log(error))
         return answer
 
     def _open_links(self) -> Links:

@@ -199,7 +199,11 @@ class Writer:
         answer: Exception = errors.in_words(error) if isinstance(error, errors.Failures) else error
         if errors.is_lost(error):
             self.ailment = str(answer)
-        log.error("a commit failed: %s", error, exc_info=not isinstance(error, (*errors.Failures, SomaError)))
+        log.error(
+            "a commit failed: %s",
+            errors.for_the_log(error),
+            exc_info=not isinstance(error, (*errors.Failures, SomaError)),
+        )
         for job in jobs:
             one = errors.again(answer)
             one.__cause__ = error if one is not error else None

@@ -318,12 +318,24 @@ async def test_while_postgresql_is_away_callers_are_refused_at_once_and_the_circ
     assert (await ledger.get(identity(1))).version == 1
 
 
-async def test_one_unit_that_postgresql_refuses_does_not_fail_its_neighbours(shared: Place) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"memory_type": "nul\0type"}, id="server"),
+        pytest.param({"model_revision": "the connection was closed \ud800"}, id="driver"),
+    ],
+)
+@both_ways
+async def test_one_unit_that_postgresql_refuses_does_not_fail_its_neighbours(
+    shared: Place, before: int, wrong: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     ledger = shared.open()
-    bad = put(2, memory_type="nul\0type")
+    await warm(ledger, before)
+    bad = put(2, **wrong)
     fates = await ledger.commit_many([Unit([put(1)]), Unit([bad]), Unit([put(3)])])
     assert isinstance(fates[1], SomaError)
     assert fates[1].code == "INVALID_ARGUMENT"
+    assert not any(value in caplog.text for value in wrong.values())
     assert [getattr(one, "receipts", None) is not None for one in fates] == [True, False, True]
     assert not any(shared.half_visible().values())
 
