@@ -16,6 +16,9 @@ from hack.cluster.errors import ClusterError
 
 MARK = "SOMA_CLUSTER_ROOT"  # in the environment of all that a cluster starts on the host: its folder
 _PROC = Path("/proc")
+_EXEC_SECONDS = 2.0  # far longer than an execve takes, also on a busy machine
+_FLAGS, _ENV_END = 6, 48  # places in what follows the command's name in /proc/PID/stat
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,35 @@ def marked(root: Path) -> list[Process]:
     mark = f"{MARK}={root}".encode()
     found = []
     for pid in all_pids():
-        try:
-            environment = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        process = identify(pid) if mark in environment else None
+        process = identify(pid) if mark in _environment(pid) else None
         if process is not None and process.alive():
             found.append(process)
     return found
+
+
+def _environment(pid: int) -> list[bytes]:
+    """What a process was started with; nothing for one that is gone or that belongs to the kernel.
+
+    A process that is inside execve has an empty `environ` for a moment: its parent may run on already, but the kernel
+    has not yet put the new environment in its place. It is asked again until it has one.
+    """
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while True:
+        try:
+            text = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            return []
+        if text or not _is_inside_execve(pid) or time.monotonic() > deadline:
+            return text.split(b"\0")
+        time.sleep(0.001)
+
+
+def _is_inside_execve(pid: int) -> bool:
+    """Whether a process has memory, but no environment's end yet (fields 9, 23 and 51 of proc_pid_stat(5))."""
+    fields = _stat(pid)
+    if len(fields) <= _ENV_END or fields[0] in {"Z", "X"}:
+        return False
+    return not int(fields[_FLAGS]) & _KERNEL_THREAD and fields[_ENV_END] == "0"
 
 
 def stop(processes: Iterable[Process], *, grace: float) -> list[Process]:

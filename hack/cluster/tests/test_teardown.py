@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.cluster import down, teardown
+from hack.cluster import down, processes, teardown
 from hack.cluster.errors import ClusterError
 from hack.cluster.journal import Journal, load
 from hack.cluster.layout import layout
@@ -30,6 +30,23 @@ def test_a_supervisor_whose_number_was_never_written_down_is_found_and_stopped(o
     assert down("crashed")
     assert orphan.wait(timeout=5) != 0
     assert not layout("crashed").root.exists()
+
+
+def test_a_process_that_is_still_inside_execve_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real execve shows an empty environment for microseconds only, so /proc is a folder of ours here."""
+    stat = "({name}) S 1 1 1 0 -1 {flags} " + "0 " * 12 + "77 4096 1 " + "0 " * 26 + "{env_end} 0"
+    for pid, flags, environ in ((10, 0x400000, b""), (11, 0x208040, b""), (12, 0x400000, b"PATH=/bin\0")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} " + stat.format(name="a b", flags=flags, env_end=0))
+        (tmp_path / str(pid) / "environ").write_bytes(environ)
+    root = tmp_path / "cluster"
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    monkeypatch.setattr(processes.time, "sleep", lambda _: _finish_execve(tmp_path / "10", root))
+    assert [process.pid for process in processes.marked(root)] == [10]
+
+
+def _finish_execve(process: Path, root: Path) -> None:
+    (process / "environ").write_bytes(f"{MARK}={root}\0".encode())
 
 
 def test_a_pid_that_now_belongs_to_another_process_is_left_alone(own_cache: Path) -> None:
