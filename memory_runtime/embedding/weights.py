@@ -87,11 +87,24 @@ def _checked_revision(directory: Path, name: str, revision: str | None) -> str:
             field=setting,
             remedy=f"{REMEDY}; to use these weights, set model_revision to {found[:12]}",
         )
+    if revision is None:
+        _refuse_another_name(name, found)
     if pin and found == pin.weights and file_digest(directory / TOKENIZER) != pin.tokenizer:
         raise Unprocessable(
             f"model_dir: {TOKENIZER} is corrupt, or not the one of {name}", field="model_dir", remedy=REMEDY
         )
     return found
+
+
+def _refuse_another_name(name: str, found: str) -> None:
+    """Weights that are known are not served under another model's name: whoever named that one would not notice."""
+    for known, pin in PINS.items():
+        if found == pin.weights and known != _short(name):
+            raise Unprocessable(
+                f"model_name: is {name}, but the weights in model_dir are those of {known}",
+                field="model_name",
+                remedy=f"set SOMA_MODEL_DIR to the weights of {name}, or SOMA_MODEL_NAME to {known}",
+            )
 
 
 def file_digest(path: Path) -> str:

@@ -69,11 +69,6 @@ def _no_blank(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def service_link(value: Any) -> Any:
-    """A port; Kubernetes sets REDIS_PORT=tcp://10.0.0.1:6379 in every pod beside a Service named redis."""
-    return value.rpartition(":")[2] if isinstance(value, str) and value.startswith("tcp://") else value
-
-
 def _topic(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in {".", ".."}:
         raise ValueError("a topic's name has letters, digits, dots, underscores and hyphens")

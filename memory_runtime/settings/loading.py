@@ -22,6 +22,8 @@ from memory_runtime.settings.aliases import (
     NOT_SETTINGS,
     WITHOUT_EFFECT,
 )
+from memory_runtime.settings.kubernetes import without_service_links
+from memory_runtime.settings.promises import refuse_absent_protection, refuse_false_promises, without_effect
 from memory_runtime.settings.schema import SettingsError, SMFSettings
 
 FIELDS = tuple(SMFSettings.model_fields)
@@ -64,9 +66,10 @@ def load_settings(
     """The settings of this process.
 
     `config_file` (else `SOMA_CONFIG_FILE`) is YAML or JSON; `overrides` are command-line options, which win over all.
-    Raises SettingsError with one sentence that names the setting, its origin and the remedy.
+    Raises SettingsError with one sentence that names the setting, its origin and the remedy; also where a setting asks
+    for something that would silently not be done (see `promises`).
     """
-    env = os.environ if environ is None else environ
+    env = without_service_links(os.environ if environ is None else environ)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     path = config_file or env.get("SOMA_CONFIG_FILE") or None
@@ -83,7 +86,11 @@ def load_settings(
         for name, value in COMPAT_PROFILE.items():
             if name not in values:
                 values[name], origins[name] = value, "compat profile"
-    return LoadedSettings(_validate(values, origins), origins, tuple(_warnings(env)))
+    unknown = _unknown(env)
+    refuse_absent_protection(unknown, lambda variable: _nearest(variable, _KNOWN))
+    settings = _validate(values, origins)
+    refuse_false_promises(settings, origins)
+    return LoadedSettings(settings, origins, (*_warnings(env, unknown), *without_effect(settings, origins)))
 
 
 Layer = dict[str, tuple[Any, str]]
@@ -187,15 +194,29 @@ def _validate(values: dict[str, Any], origins: dict[str, str]) -> SMFSettings:
         raise SettingsError(f"{path or name}: {reason}{origin}", setting=name, remedy=remedy) from None
 
 
-def _warnings(env: Mapping[str, str]) -> list[str]:
-    known = {f"SOMA_{name.upper()}" for name in FIELDS} | set(ALIASES) | set(DERIVED) | NOT_SETTINGS | FOREIGN
-    heard = []
-    for variable in sorted(env):
-        if variable in WITHOUT_EFFECT:
-            heard.append(f"{variable} has no effect: {WITHOUT_EFFECT[variable]}")
-        elif variable.startswith("SOMA_") and variable not in known and not variable.startswith(FOREIGN_PREFIXES):
-            heard.append(f"{variable} is not a setting and has no effect; {_nearest(variable, sorted(known))}")
-    return heard
+_KNOWN = sorted({f"SOMA_{name.upper()}" for name in FIELDS} | set(ALIASES) | set(DERIVED) | NOT_SETTINGS | FOREIGN)
+
+
+def _unknown(env: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like ours and are no settings."""
+    known = {*_KNOWN, *WITHOUT_EFFECT}
+    return {
+        variable: value
+        for variable, value in env.items()
+        if variable.startswith("SOMA_") and variable not in known and not variable.startswith(FOREIGN_PREFIXES)
+    }
+
+
+def _warnings(env: Mapping[str, str], unknown: Mapping[str, str]) -> list[str]:
+    heard = {
+        variable: f"{variable} has no effect: {WITHOUT_EFFECT[variable]}"
+        for variable in env
+        if variable in WITHOUT_EFFECT
+    }
+    heard |= {
+        variable: f"{variable} is not a setting and has no effect; {_nearest(variable, _KNOWN)}" for variable in unknown
+    }
+    return [heard[variable] for variable in sorted(heard)]
 
 
 def _nearest(name: str, known: tuple[str, ...] | list[str]) -> str:

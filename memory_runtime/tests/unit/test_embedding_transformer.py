@@ -107,6 +107,12 @@ def test_a_flipped_byte_in_the_weights_is_refused(broken_dir: Path, model_dir: P
     assert caught.value.field == "model_name"
 
 
+def test_known_weights_are_not_served_under_another_models_name(model_dir: Path):
+    with pytest.raises(Unprocessable, match="all-MiniLM-L6-v2") as caught:
+        build_provider(SMFSettings(model_dir=model_dir, model_name="microsoft/codebert-base"))
+    assert caught.value.field == "model_name"
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS])
 def test_a_missing_file_is_named(broken_dir: Path, name: str):
     (broken_dir / name).unlink()

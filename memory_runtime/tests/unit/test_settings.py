@@ -73,7 +73,9 @@ def test_an_unknown_key_in_the_file_is_refused_and_the_nearest_named(tmp_path: P
 
 
 def test_an_unknown_variable_warns_and_names_the_nearest() -> None:
-    loaded = load_settings(environ={"SOMA_HTP_PORT": "1", "SOMA_OPERATOR_IMAGE": "x", "PATH": "/bin"})
+    loaded = load_settings(
+        environ={"SOMA_HTP_PORT": "1", "SOMA_OPERATOR_IMAGE": "x", "PATH": "/bin", "SOMA_EMBEDDING_PROVIDER": "hash"}
+    )
     assert len(loaded.warnings) == 1
     assert "SOMA_HTTP_PORT" in loaded.warnings[0]
 
@@ -97,10 +99,6 @@ def test_back_ends_are_found_by_the_old_names() -> None:
     assert SMFSettings().postgres_pool_size == 15
 
 
-def test_a_port_that_kubernetes_set_for_a_service_named_redis_is_understood() -> None:
-    assert load_settings(environ={"REDIS_PORT": "tcp://10.96.0.7:6380"}).settings.redis_port == 6380
-
-
 def test_the_compat_profile_restores_old_defaults_but_no_choice_of_the_user() -> None:
     settings = load_settings(environ={"SOMA_COMPAT_PROFILE": "true", "SOMA_RATE_LIMIT_MAX": "7"}).settings
     assert settings.vector_dim == COMPAT_PROFILE["vector_dim"] == 768
@@ -108,7 +106,8 @@ def test_the_compat_profile_restores_old_defaults_but_no_choice_of_the_user() ->
 
 
 def test_no_secret_is_in_the_summary_or_in_an_error() -> None:
-    loaded = load_settings(environ={"SOMA_API_TOKEN": "hunter2", "POSTGRES_URL": "postgresql://u:hunter2@h/db"})
+    environ = {"SOMA_API_TOKEN": "hunter2", "SOMA_MODE": "distributed", "POSTGRES_URL": "postgresql://u:hunter2@h/db"}
+    loaded = load_settings(environ=environ)
     assert "hunter2" not in repr(loaded.summary())
     assert "hunter2" not in repr(loaded)
     assert loaded.summary()["api_token"] == "***"

@@ -129,6 +129,7 @@ def test_the_names_of_the_service_we_replace_are_taken() -> None:
     found = load_settings(
         environ={
             "MEMORY_MODE": "evented_enterprise",
+            "SOMA_EMBEDDING_PROVIDER": "hash",
             "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
             "KAFKA_SECURITY_PROTOCOL": "sasl_ssl",
             "KAFKA_SSL_CA_LOCATION": "/etc/soma/tls/kafka/ca.crt",
