@@ -19,7 +19,7 @@ from memory_runtime.engine.vectors.backing import VectorBacking
 from memory_runtime.model.errors import SomaError
 from memory_runtime.scoring import ImportanceNormaliser
 from memory_runtime.settings import SettingsError, SMFSettings
-from memory_runtime.stores.contracts import Applied, Observer
+from memory_runtime.stores.contracts import Applied, NormaliserFactory, Observer
 from memory_runtime.stores.sessions import Ledger
 from memory_runtime.stores.sqlite import SQLiteLedger
 from memory_runtime.telemetry.metrics import Metrics
@@ -122,7 +122,7 @@ def _vector_store(settings: SMFSettings, metrics: Metrics) -> VectorBacking | No
 def _ledger(settings: SMFSettings, observer: Observer, metrics: Metrics | None = None) -> Ledger:
     if settings.mode == "distributed":
         return _shared_ledger(settings, observer, metrics)
-    return SQLiteLedger(settings.data_dir, normalisers=_normaliser, observer=observer)
+    return SQLiteLedger(settings.data_dir, normalisers=_normalisers(settings), observer=observer)
 
 
 def _shared_ledger(settings: SMFSettings, observer: Observer, metrics: Metrics | None) -> Ledger:
@@ -149,8 +149,13 @@ def _shared_ledger(settings: SMFSettings, observer: Observer, metrics: Metrics |
     backends = None if metrics is None else metrics.backends
     # where there is no index, what other replicas commit need not be read
     hears = None if observer is _nobody else observer
-    return PostgresLedger(settings, normalisers=_normaliser, observer=hears, metrics=backends)
+    return PostgresLedger(settings, normalisers=_normalisers(settings), observer=hears, metrics=backends)
 
 
-def _normaliser(state: str | None) -> ImportanceNormaliser:
-    return ImportanceNormaliser() if state is None else ImportanceNormaliser.loads(state)
+def _normalisers(settings: SMFSettings) -> NormaliserFactory:
+    floor = settings.importance_floor
+
+    def normaliser(state: str | None) -> ImportanceNormaliser:
+        return ImportanceNormaliser(floor) if state is None else ImportanceNormaliser.loads(state, floor)
+
+    return normaliser

@@ -186,7 +186,7 @@ class ImportanceRebuild:
                 field="importance",
                 remedy="store memories with an importance first",
             )
-        return samples, count, fit(samples, 0)
+        return samples, count, fit(samples, 0, floor=self._settings.importance_floor)
 
     def _remapped(self, tenant: str, mapping: Mapping, ids: Sequence[bytes]) -> list[float]:
         """The i that rows would have: on a worker's thread. Other tenants' rows get any i: no query sees them."""

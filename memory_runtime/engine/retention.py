@@ -129,7 +129,9 @@ class Retention:
             frequency=settings.retention_frequency_weight,
             cost=settings.retention_cost_weight,
             access_half_life=settings.retention_access_half_life,
-            importance_exponent=settings.importance_exponent,
+            # 0 takes importance out of the ranking; what retention makes of it is said by its own weight
+            importance_exponent=settings.importance_exponent or 1.0,
+            importance_floor=settings.importance_floor,
         )
         self.enabled = settings.retention_enabled
         self._stop = asyncio.Event()

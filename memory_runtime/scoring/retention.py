@@ -1,7 +1,8 @@
 """What may go when a store outgrows its bounds: the retention score R of source document 002, section 4.
 
-    R = g1·i^alpha + g2·2^(-(now - t_access)/τ_r) + g3·log(1 + c)/log(1 + C_max) - g4·cost
+    R = g1·x^alpha + g2·2^(-(now - t_access)/τ_r) + g3·log(1 + c)/log(1 + C_max) - g4·cost
 
+x is the importance without its floor, (i - floor)/(1 - floor): the floor keeps a memory findable, not worth its place.
 Recall's score asks what answers a question; R asks what is worth its place. It is a sum, so it does move with time:
 a background sweep computes it. Memories that are pinned or under a legal hold count towards a bound and never go.
 """
@@ -26,7 +27,7 @@ BYTES: Final = "bytes"
 
 @dataclass(frozen=True, slots=True)
 class RetentionWeights:
-    """g1 to g4 (importance, recency, frequency, cost), τ_r in seconds and the exponent alpha of importance."""
+    """g1 to g4 (importance, recency, frequency, cost), τ_r in seconds, alpha, and the floor that i was made with."""
 
     importance: float = 0.4
     recency: float = 0.3
@@ -34,6 +35,7 @@ class RetentionWeights:
     cost: float = 0.1
     access_half_life: float = 30 * 86400.0
     importance_exponent: float = 1.0
+    importance_floor: float = 0.0
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -117,11 +119,18 @@ def retention_scores(rows: RetentionRows, weights: RetentionWeights, extent: Ext
     frequency = np.log1p(rows.accesses) / ceiling if ceiling > 0 else np.zeros(len(rows.row))
     cost = rows.size / extent.largest if extent.largest else np.zeros(len(rows.row))
     return np.asarray(
-        weights.importance * rows.importance**weights.importance_exponent
+        weights.importance * _above(rows.importance, weights.importance_floor) ** weights.importance_exponent
         + weights.recency * recency
         + weights.frequency * frequency
         - weights.cost * cost
     )
+
+
+def _above(importance: Floats, floor: float) -> Floats:
+    """Where i lies between the floor and 1, in [0, 1]."""
+    if floor >= 1.0:
+        return np.ones_like(importance)
+    return np.asarray(np.clip((importance - floor) / (1.0 - floor), 0.0, 1.0))
 
 
 class Chosen(NamedTuple):

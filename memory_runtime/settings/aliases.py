@@ -122,6 +122,7 @@ COMPAT_PROFILE: dict[str, Any] = {
     "vector_dim": 768,
     "model_name": "microsoft/codebert-base",
     "hybrid_recall_default": True,
+    "importance_exponent": 0.0,
     "max_memory_size": 100_000,
     "rate_limit_max": 60,
 }

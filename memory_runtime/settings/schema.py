@@ -94,6 +94,9 @@ class SMFSettings(BaseSettings):
         default_factory=dict, description="Half-lives of memory types that differ from half_life."
     )
     importance_exponent: float = Field(1.0, ge=0.0, le=8.0, description="Alpha: how much importance counts.")
+    importance_floor: float = Field(
+        0.8, gt=0.0, le=1.0, description="The least normalised importance; 1 makes every memory as important as any."
+    )
     similarity_exponent: float = Field(1.0, gt=0.0, le=8.0, description="Beta: how much similarity counts.")
     feature_weights: dict[str, Weight] = Field(
         default_factory=dict, description="Exponents of the feature channels; their sum is at most 1."

@@ -12,6 +12,7 @@ import pytest
 
 from memory_runtime.model.errors import Conflict, InvalidArgument, NotFound, SomaError, Unavailable
 from memory_runtime.model.records import Scope
+from memory_runtime.scoring import ImportanceNormaliser
 from memory_runtime.stores.contracts import (
     Applied,
     AuditEntry,
@@ -23,7 +24,7 @@ from memory_runtime.stores.contracts import (
     TailTrimmed,
     Unit,
 )
-from memory_runtime.tests.ledgers import ACME, DIM, Place, drop, key, link, put
+from memory_runtime.tests.ledgers import ACME, DIM, Place, drop, identity, key, link, put
 
 
 async def test_storing_a_coordinate_again_is_the_next_version_and_a_later_seq(place: Place) -> None:
@@ -461,3 +462,18 @@ def test_closing_while_threads_write_answers_every_one_of_them(place: Place) -> 
     stored = {uuid.UUID(bytes=identity) for rows in again.scan(DIM) for identity in rows.ids}
     assert stored == acknowledged
     assert not any(place.half_visible().values())
+
+
+async def test_every_ledger_gives_the_same_importances_and_goes_on_with_them_after_a_restart(place: Place) -> None:
+    raw = [5.0, 4.0, 1.8e12, -1e308, 1e308, *[0.1 * (n % 7) for n in range(90)], 1.8e12, 3.0]
+    expected = ImportanceNormaliser()
+    norms = [expected.observe(value) for value in raw]
+    ledger = place.open()
+    for n, value in enumerate(raw[:50]):
+        await ledger.commit(Unit([put(n, importance=value)]))
+    ledger.close()
+    ledger = place.open()
+    await ledger.commit(Unit([put(n, importance=value) for n, value in enumerate(raw) if n >= 50]))
+    ids = [identity(n).bytes for n in range(len(raw))]
+    found = await ledger.read(lambda view: view.by_ids(ids))
+    assert [(found[one].importance_norm, found[one].normaliser_version) for one in ids] == norms

@@ -202,7 +202,8 @@ async def test_a_search_sees_all_the_old_importances_or_all_the_new_ones(open_en
             seen.append(await answers(engine, scope))
 
     asking = asyncio.create_task(ask())
-    writing = asyncio.gather(*(engine.store(scope, item) for item in items(2000, 20, 0.0)))
+    beside = Scope(scope.tenant, "beside")
+    writing = asyncio.gather(*(engine.store(beside, item) for item in items(2000, 20, 0.0)))
     await engine.importance.rebuild("acme")
     await writing
     ended.set()
