@@ -14,6 +14,7 @@ import json
 import os
 import re
 import uuid
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -196,7 +197,7 @@ def _verified(path: Path) -> tuple[list[bytes], dict[str, Any]]:
         lines = gzip.decompress(packed).splitlines(keepends=True)
         end = json.loads(lines[-1])
         head = json.loads(lines[0])
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
         raise _damaged(path, str(error)) from None
     if not isinstance(end, dict) or end.get("kind") != "end" or head.get("schema") != SCHEMA:
         raise _damaged(path, "it is not an archive of this version")

@@ -125,7 +125,7 @@ def _from_secrets(directory: str | None) -> Layer:
         path = folder / file_name
         if path.is_file():
             try:
-                text = path.read_text(encoding="utf-8").strip()
+                text = path.read_text(encoding="utf-8-sig").strip()
             except (OSError, UnicodeDecodeError):
                 message = f"{name}: cannot read the secret file {path}"
                 raise SettingsError(message, setting=name, remedy="make it readable UTF-8 text") from None
@@ -135,16 +135,22 @@ def _from_secrets(directory: str | None) -> Layer:
 
 def _from_file(path: Path) -> Layer:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(
             f"SOMA_CONFIG_FILE: cannot read {path}: {error.strerror}", setting="config_file", remedy="correct the path"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        message = f"{path}: byte {error.object[error.start]:#04x} at line {_line(error)} is not UTF-8"
+        raise SettingsError(message, setting="config_file", remedy="save the file as UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: 2001-99-99, or a number of thousands of digits
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""
-        message = f"{path}: not valid YAML{line}"
-        raise SettingsError(message, setting="config_file", remedy="mend the file") from None
+        message = f"{path}: neither YAML nor JSON{line}"
+        raise SettingsError(
+            message, setting="config_file", remedy="write `name: value` lines, or a JSON object"
+        ) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -155,6 +161,10 @@ def _from_file(path: Path) -> Layer:
                 f"{key}: unknown setting in {path}", setting=str(key), remedy=_nearest(str(key), FIELDS)
             )
     return {key: (value, f"file {path}") for key, value in document.items()}
+
+
+def _line(error: UnicodeDecodeError) -> int:
+    return error.object.count(b"\n", 0, error.start) + 1
 
 
 def _decode(name: str, text: str, origin: str) -> Any:

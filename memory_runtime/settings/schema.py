@@ -395,7 +395,7 @@ class SMFSettings(BaseSettings):
             return self.api_token
         remedy = "mount the token there or correct SOMA_API_TOKEN_FILE"
         try:
-            token = self.api_token_file.read_text(encoding="utf-8").strip()
+            token = self.api_token_file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             message = f"api_token_file: cannot read {self.api_token_file}: {reason}"

@@ -69,6 +69,11 @@ def write_graphml(file: IO[str], edges: Iterable[Edge]) -> int:
 
 def read_graphml(file: IO[bytes]) -> Iterator[Edge]:
     """The edges of a GraphML file, in its order. Raises InvalidArgument with the line where it is none."""
+    return (edge for _, edge in numbered_edges(file))
+
+
+def numbered_edges(file: IO[bytes]) -> Iterator[tuple[int, Edge]]:
+    """The edges, each with the line where its element ends, from 1. Raises InvalidArgument with the line."""
     reading = _Reading()
     while data := file.read(_CHUNK):
         reading.feed(data, last=False)
@@ -98,7 +103,7 @@ class _Reading:
         self._key: str | None = None
         self._parts: list[str] = []
         self._length = 0
-        self._edges: list[Edge] = []
+        self._edges: list[tuple[int, Edge]] = []
 
     def feed(self, data: bytes, *, last: bool) -> None:
         try:
@@ -106,7 +111,7 @@ class _Reading:
         except expat.ExpatError as error:
             raise _wrong(expat.errors.messages.get(error.code, "malformed"), error.lineno) from None
 
-    def taken(self) -> list[Edge]:
+    def taken(self) -> list[tuple[int, Edge]]:
         edges, self._edges = self._edges, []
         return edges
 
@@ -164,10 +169,11 @@ class _Reading:
             except ValueError:
                 raise _wrong(f"{name}: {text[:80]!r} is no {kind}", line) from None
         edge = _edge(attributes, values, line)
-        self._edges.append(edge)
+        self._edges.append((line, edge))
         directed = attributes.get("directed", "false" if self._undirected else "true") != "false"
         if not directed and edge.source != edge.target:
-            self._edges.append(Edge(edge.target, edge.source, edge.link_type, edge.weight, edge.metadata))
+            turned = Edge(edge.target, edge.source, edge.link_type, edge.weight, edge.metadata)
+            self._edges.append((line, turned))
 
 
 def _edge(attributes: dict[str, str], values: dict[str, Any], line: int) -> Edge:
@@ -181,7 +187,7 @@ def _edge(attributes: dict[str, str], values: dict[str, Any], line: int) -> Edge
         check_name(link_type, field="link_type")
         held = parse_json(metadata, field="metadata") if isinstance(metadata, str) else None
         number = float(found)
-    except (InvalidArgument, ValueError) as error:
+    except (InvalidArgument, ValueError, OverflowError) as error:
         raise _wrong(str(error), line) from None
     if not isinstance(held, dict):
         raise _wrong("metadata: not a JSON object", line)

@@ -30,11 +30,23 @@ def find_token(arguments: argparse.Namespace) -> str | None:
         return os.environ["SOMA_API_TOKEN"].strip()
     path = Path(named) if named else Path(os.environ.get("SOMA_DATA_DIR", "soma-data")) / "api-token"
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         if not named:
             return None
         raise CommandFailed(f"cannot read the token file {path}: {error}; correct --token-file", EXIT_USAGE) from None
+
+
+class Refused(CommandFailed):
+    """The server answered with an error, which says its status and, where it can, the field and the remedy."""
+
+    def __init__(self, status: int, answer: Any) -> None:
+        super().__init__(_words(status, answer), EXIT_FAILED)
+        said = answer if isinstance(answer, dict) and isinstance(answer.get("detail"), str) else {}
+        self.status = status
+        self.detail = str(said.get("detail") or f"the server answered {status}")
+        self.field = str(said.get("field") or "")
+        self.remedy = str(said.get("remedy") or "")
 
 
 class Client:
@@ -69,7 +81,7 @@ class Client:
         return self.request("POST", path, body)
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON of a 2xx answer. Raises CommandFailed with the server's words for any other."""
+        """The JSON of a 2xx answer. Raises Refused with the server's words for any other."""
         for attempt in range(1, MOST_TRIES + 1):
             status, headers, answer = self._once(method, path, body)
             if status < 300:
@@ -78,7 +90,7 @@ class Client:
                 time.sleep(min(30.0, float(headers["Retry-After"])))
                 continue
             break
-        raise CommandFailed(_words(status, answer), EXIT_FAILED)
+        raise Refused(status, answer)
 
     def _once(self, method: str, path: str, body: Any) -> tuple[int, Any, Any]:
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")

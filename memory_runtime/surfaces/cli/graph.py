@@ -6,15 +6,16 @@ import argparse
 import contextlib
 import itertools
 import shutil
-import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
 
-from memory_runtime.surfaces.cli.client import Client
+from memory_runtime.surfaces.cli.client import Client, Refused
+from memory_runtime.surfaces.cli.input_file import reading_bytes
+from memory_runtime.surfaces.cli.intake import AT, BATCH
 from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress, show
-from memory_runtime.surfaces.cli.transfer import BATCH, links, writing
+from memory_runtime.surfaces.cli.transfer import links, writing
 
 
 def export_graph(arguments: argparse.Namespace) -> int:
@@ -42,17 +43,25 @@ def export_graph(arguments: argparse.Namespace) -> int:
 
 
 def import_graph(arguments: argparse.Namespace) -> int:
-    """Links as the file says, in batches that are each all or nothing. The whole file is read before the first."""
+    """Links as the file says. The whole file is read before the first link is made."""
     client = Client(arguments)
     progress = Progress("linked")
     linked = missing = 0
     with _opened(arguments.path) as file:
-        for _ in _edges(file):
+        for _ in _edges(file, arguments.path):
             pass  # a fault anywhere in the file must not leave half of it linked
         file.seek(0)
-        edges = _edges(file)
+        edges = _edges(file, arguments.path)
         while batch := list(itertools.islice(edges, BATCH)):
-            done = client.post("/graph/links", {"links": batch, "skip_missing": arguments.skip_missing})
+            try:
+                body = {"links": [edge for _, edge in batch], "skip_missing": arguments.skip_missing}
+                done = client.post("/graph/links", body)
+            except CommandFailed as failure:
+                where = f"lines {batch[0][0]} to {batch[-1][0]}"
+                if isinstance(failure, Refused) and (match := AT.match(failure.field)) and int(match[1]) < len(batch):
+                    where = f"line {batch[int(match[1])][0]}"
+                words = f"{arguments.path}: {where}: {failure}. {linked:,} were linked before; the file may be repeated"
+                raise CommandFailed(words, failure.exit_code) from None
             linked += int(done["linked"])
             missing += int(done["missing"])
             progress.at(linked)
@@ -61,33 +70,38 @@ def import_graph(arguments: argparse.Namespace) -> int:
     return show({"linked": linked, "left_out": missing}, text, as_json=arguments.json)
 
 
-def _edges(file: IO[bytes]) -> Iterator[dict[str, Any]]:
+def _edges(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each link with the line that it ends on."""
     from memory_runtime.model.coordinates import canonical_coordinate
     from memory_runtime.model.errors import InvalidArgument
-    from memory_runtime.stores.graph.graphml import read_graphml
+    from memory_runtime.stores.graph.graphml import numbered_edges
 
     try:
-        for edge in read_graphml(file):
-            yield {
-                "from_coord": canonical_coordinate(edge.source),
-                "to_coord": canonical_coordinate(edge.target),
-                "link_type": edge.link_type,
-                "strength": edge.weight,
-                "metadata": edge.metadata,
-            }
+        for line, edge in numbered_edges(file):
+            yield (
+                line,
+                {
+                    "from_coord": canonical_coordinate(edge.source),
+                    "to_coord": canonical_coordinate(edge.target),
+                    "link_type": edge.link_type,
+                    "strength": edge.weight,
+                    "metadata": edge.metadata,
+                },
+            )
     except InvalidArgument as error:
-        raise CommandFailed(f"{error.message}; {error.remedy}", EXIT_USAGE) from None
+        raise CommandFailed(f"{name}: {error.message}; {error.remedy}. Nothing was linked", EXIT_USAGE) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise CommandFailed(f"{name}: cannot be read: {error}. Nothing was linked", EXIT_USAGE) from None
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
     """The file, which can be read twice; standard input is kept aside for that."""
-    try:
-        file = tempfile.TemporaryFile() if path == "-" else Path(path).open("rb")  # noqa: SIM115 -- closed below
-    except OSError as error:
-        raise CommandFailed(f"cannot read {path}: {error.strerror}", EXIT_USAGE) from None
-    with file:
-        if path == "-":
-            shutil.copyfileobj(sys.stdin.buffer, file)
-            file.seek(0)
-        yield file
+    with reading_bytes(path) as file:
+        if path != "-":
+            yield file
+            return
+        with tempfile.TemporaryFile() as kept:
+            shutil.copyfileobj(file, kept)
+            kept.seek(0)
+            yield kept

@@ -220,6 +220,7 @@ def _many(commands: Any, connection: argparse.ArgumentParser) -> None:
     add = _Commands(commands, [connection]).add
     bulk = add("store-bulk", "Store the memories of a JSON or JSON-lines file", later("transfer", "store_bulk"))
     bulk.add_argument("--file", required=True, help="items of {coord, payload, type, …}; - is standard input")
+    _lines(bulk)
     export = add(
         "export-memories",
         "Write every memory and link of the scope, JSON lines",
@@ -230,9 +231,19 @@ def _many(commands: Any, connection: argparse.ArgumentParser) -> None:
     load = add("import-memories", "Store what export-memories wrote", later("importing", "import_memories"))
     load.add_argument("--path", required=True, help="the file to read; - is standard input")
     load.add_argument("--replace", action="store_true", help="first delete what is at each coordinate")
+    _lines(load)
     delete = add("delete-many", "Delete the memories at coordinates", later("transfer", "delete_many"))
     delete.add_argument("--coords", required=True, help='coordinates separated by semicolons, such as "1,2,3;4,5,6"')
     delete.add_argument("--type", dest="memory_type", help="only of this memory type")
+
+
+def _lines(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rejects", metavar="FILE", help="leave out lines that cannot be stored; write each with its reason to FILE"
+    )
+    command.add_argument(
+        "--start-at", type=_count, default=1, metavar="N", help="begin with this line (of a JSON list: this item)"
+    )
 
 
 def _admin(commands: Any, connection: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import urllib.parse
 from typing import Any
 
 from memory_runtime.surfaces.cli.client import Client
+from memory_runtime.surfaces.cli.input_file import Fault, parse
 from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, show
 
 
@@ -16,9 +17,9 @@ def parse_object(text: str | None, option: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise CommandFailed(f"{option}: not JSON: {error}", EXIT_USAGE) from None
+        value = parse(text)
+    except Fault as fault:
+        raise CommandFailed(f"{option}: {fault.reason}", EXIT_USAGE) from None
     if not isinstance(value, dict):
         raise CommandFailed(f"{option}: expected a JSON object", EXIT_USAGE)
     return value

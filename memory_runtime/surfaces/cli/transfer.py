@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
 import json
 import os
 import sys
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from memory_runtime.surfaces.cli.client import Client
+from memory_runtime.surfaces.cli.documents import items_of
+from memory_runtime.surfaces.cli.input_file import reading
+from memory_runtime.surfaces.cli.intake import Intake
 from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress, show
 
-BATCH = 200
-BATCH_BYTES = 2 << 20
 SCHEMA = 2
 KEPT = (
     *(
@@ -36,10 +36,20 @@ KEPT = (
 
 
 def store_bulk(arguments: argparse.Namespace) -> int:
-    """Stores the items of a file, in batches that are each all or nothing."""
-    with reading(arguments.file) as file:
-        stored = _store(Client(arguments), _items(file, arguments.file), "stored")
-    return show({"stored": stored}, f"stored {stored:,} memories", as_json=arguments.json)
+    """Stores the items of a file, in order."""
+    client = Client(arguments)
+    intake = Intake(arguments.file, start_at=arguments.start_at, rejects=arguments.rejects, what="stored")
+
+    def send(items: list[dict[str, Any]]) -> None:
+        intake.count(int(client.post("/store_bulk", {"items": items})["stored"]))
+
+    with intake.telling(), reading(arguments.file) as file:
+        for one in items_of(file):
+            intake.take(one, lambda value: (send, value))
+        intake.finish()
+    text = f"stored {intake.stored:,} memories{intake.told_rejects()}"
+    show({"stored": intake.stored} | intake.counted_rejects(), text, as_json=arguments.json)
+    return intake.exit_code
 
 
 def export_memories(arguments: argparse.Namespace) -> int:
@@ -80,30 +90,6 @@ def delete_at(client: Client, coord: str, memory_type: str | None = None) -> boo
     return bool(client.request("DELETE", path)["deleted"])
 
 
-def _store(client: Client, items: Iterable[dict[str, Any]], what: str) -> int:
-    progress = Progress(what)
-    stored = 0
-    for batch in batches(items):
-        stored += int(client.post("/store_bulk", {"items": batch})["stored"])
-        progress.at(stored)
-    progress.done(stored)
-    return stored
-
-
-def batches(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for item in items:
-        weight = len(json.dumps(item))
-        if batch and (len(batch) >= BATCH or size + weight > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += weight
-    if batch:
-        yield batch
-
-
 def _pages(client: Client, *, vectors: bool) -> Iterator[dict[str, Any]]:
     after = None
     while True:
@@ -132,49 +118,6 @@ def links(client: Client) -> Iterator[dict[str, Any]]:
         after = page["next"]
         if after is None:
             return
-
-
-def lines_of(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, text in enumerate(file, start=1):
-        if not text.strip():
-            continue
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise CommandFailed(f"line {number}: not JSON: {error}", EXIT_USAGE) from None
-        if not isinstance(value, dict):
-            raise CommandFailed(f"line {number}: expected a JSON object", EXIT_USAGE)
-        yield number, value
-
-
-def _items(file: IO[str], name: str) -> Iterator[dict[str, Any]]:
-    """The items of a JSON list, of an object with `items`, or of JSON lines."""
-    text = file.read()
-    try:
-        value = json.loads(text)
-    except ValueError:
-        yield from (line for _, line in lines_of(text.splitlines()))
-        return
-    if isinstance(value, dict):
-        value = value.get("items", [value])
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise CommandFailed(f"{name}: expected a list of objects with coord and payload", EXIT_USAGE)
-    yield from value
-
-
-@contextlib.contextmanager
-def reading(name: str) -> Iterator[IO[str]]:
-    if name == "-":
-        yield sys.stdin
-        return
-    try:
-        path = Path(name)
-        packed = path.suffix == ".gz"
-        file = gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8")  # noqa: SIM115 -- closed below; a failure to open is the user's to mend
-    except OSError as error:
-        raise CommandFailed(f"cannot read {name}: {error.strerror}", EXIT_USAGE) from None
-    with file:
-        yield file
 
 
 @contextlib.contextmanager

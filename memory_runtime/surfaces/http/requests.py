@@ -300,13 +300,13 @@ class ExportLine(StoreOptions):
     expires_at: Finite | None = None
     model_revision: Annotated[str, Field(max_length=256)] = "client"
 
-    def exported(self) -> ExportedMemory:
-        """The engine's memory: nothing is read out of the payload. Raises InvalidArgument."""
+    def exported(self, *, field: str = "") -> ExportedMemory:
+        """The engine's memory: nothing is read out of the payload. Raises InvalidArgument naming `field` + name."""
         item = StoreItem(
-            coordinate=make_coordinate(self.coordinate),
+            coordinate=make_coordinate(self.coordinate, field=f"{field}coordinate"),
             payload=self.payload,
             memory_type=self.memory_type,
-            timestamp=None if self.timestamp is None else parse_timestamp(self.timestamp),
+            timestamp=None if self.timestamp is None else parse_timestamp(self.timestamp, field=f"{field}timestamp"),
             importance=self.importance,
             vector=None if self.vector is None else as_vector(self.vector),
             features=self.features,

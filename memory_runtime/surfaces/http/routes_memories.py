@@ -65,7 +65,7 @@ async def import_memories(request: Request, body: bodies.ImportBody) -> JSONResp
 
     One that lives already is stored over, as its next version; what has expired meanwhile is left out.
     """
-    exported = [one.exported() for one in body.items]
+    exported = [one.exported(field=f"items[{at}].") for at, one in enumerate(body.items)]
     done = await engine(request).import_memories(scope(request), exported)
     return answer(done._asdict())
 

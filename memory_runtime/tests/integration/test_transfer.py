@@ -145,6 +145,8 @@ def test_an_import_that_cannot_be_right_changes_nothing(http: httpx.Client) -> N
     items = [line | {"coordinate": [1.0]}, line | {"coordinate": [2.0], "importance_norm": 1.5}]
     refused = http.post("/memories/import", json={"items": items})
     assert (refused.status_code, refused.json()["field"]) == (400, "items[1].importance_norm")
+    late = http.post("/memories/import", json={"items": [items[0], items[0] | {"timestamp": "soon"}]})
+    assert (late.status_code, late.json()["field"]) == (400, "items[1].timestamp"), "an item is named wherever it fails"
     assert http.get("/memories").json()["memories"] == []
     expired = line | {"coordinate": [3.0], "expires_at": 10.0}
     done = http.post("/memories/import", json={"items": [items[0], expired]}).json()

@@ -162,7 +162,7 @@ async def test_an_archive_is_compressed_json_lines_with_a_checksum(open_engine: 
     assert (lines[0]["tenant"], lines[0]["namespace"], lines[-1]["count"]) == ("acme", "notes", 2)
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "text"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "text", "bits"])
 async def test_a_damaged_archive_is_refused_whole(open_engine: Any, scope: Scope, harm: str) -> None:
     engine = await filled(open_engine, scope, retention_max_rows=8, retention_enabled=True)
     (name,) = (await engine.retention.sweep()).archives
@@ -173,6 +173,7 @@ async def test_a_damaged_archive_is_refused_whole(open_engine: Any, scope: Scope
         "cut": path.read_bytes()[:-20],
         "empty": b"",
         "text": b"not gzip",
+        "bits": path.read_bytes()[:12] + b"\xff" * 8 + path.read_bytes()[20:],  # an invalid block, before any checksum
     }
     path.write_bytes(harmed[harm])
     with pytest.raises(Conflict) as refused:

@@ -144,3 +144,43 @@ def test_reload_changes_the_declared_subset_and_names_the_rest() -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert [name for name, field in SMFSettings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"http_port: 1\nnamespace: Gr\xfc\xdfe\n", "byte 0xfc at line 2 is not UTF-8"),
+        ("http_port: 1\n".encode("utf-16"), "is not UTF-8"),
+        (b"http_port: 1\n\tgrpc_port: 2\n", "neither YAML nor JSON at line 2"),
+        (b"a: " + b"[" * 99_999, "neither YAML nor JSON"),
+        (b"a: " + b"9" * 5_000, "neither YAML nor JSON"),
+        (b"a: 2001-99-99\n", "neither YAML nor JSON"),
+        (b"a: \0\n", "neither YAML nor JSON"),
+        (b"http_port = 1\n", "expected `key: value` lines"),
+        (b"- http_port\n", "expected `key: value` lines"),
+        (b"? [1]\n: 2\n", "neither YAML nor JSON"),
+    ],
+)
+def test_a_settings_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "settings.yaml").write_bytes(data)
+    with pytest.raises(SettingsError, match=words) as refused:
+        load_settings(environ={}, config_file=tmp_path / "settings.yaml")
+    assert "settings.yaml" in str(refused.value)
+    (tmp_path / "settings.yaml").write_bytes(b"")
+    assert load_settings(environ={}, config_file=tmp_path / "settings.yaml").origins == {}
+
+
+def test_a_mark_at_the_start_of_a_file_is_not_part_of_it(tmp_path: Path) -> None:
+    for name, data in {
+        "settings.yaml": b"\xef\xbb\xbfhttp_port: 1\r\n",
+        "settings.json": b'\xef\xbb\xbf{"http_port": 1}',
+        "SOMA_API_TOKEN": b"\xef\xbb\xbfsecret\r\n",
+        "token": b"\xef\xbb\xbfsecret\n",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    for name in ("settings.yaml", "settings.json"):
+        assert load_settings(environ={}, config_file=tmp_path / name).settings.http_port == 1
+    for environ in ({"SOMA_SECRETS_DIR": str(tmp_path)}, {"SOMA_API_TOKEN_FILE": str(tmp_path / "token")}):
+        token = load_settings(environ=environ).settings.read_api_token()
+        assert token is not None
+        assert token.get_secret_value() == "secret"
