@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from memory_runtime.embedding import EmbeddingProvider, payload_text
-from memory_runtime.engine.validation import Checked, check_item
+from memory_runtime.engine.validation import Checked, check_item, check_time
 from memory_runtime.model.coordinates import NAMESPACE_SOMA_COORDINATES, Coordinate, canonical_coordinate, memory_id
 from memory_runtime.model.errors import Internal, InvalidArgument, SomaError
 from memory_runtime.model.records import Scope, StoreItem, Vector, check_name
@@ -20,6 +21,8 @@ from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Collection, Committed, Delete, IdempotencyKey, OriginVersion, Put, Unit
 from memory_runtime.stores.sessions import Ledger
 from memory_runtime.stores.values import CLIENT_REVISION, Facts
+
+log = logging.getLogger(__name__)
 
 OPERATION: Final = "event"
 """The operation of the idempotency rows: an event's id is its key within its scope."""
@@ -110,20 +113,38 @@ class Ingestor:
                     units.append((at, self._unit(event, _delete(event, self._clock()))))
                 else:
                     ready.append(_Ready(at, event, self._check(event)))
-            except SomaError as refusal:
-                fates[at] = refusal
+            except Exception as error:
+                fates[at] = _refusal(error)
         vectors = await self._vectors(ready)
         for one, found in zip(ready, vectors, strict=True):
-            if isinstance(found, SomaError):
-                fates[one.at] = found
-            else:
-                units.append((one.at, self._unit(one.event, self._put(one, *found))))
+            try:
+                if isinstance(found, SomaError):
+                    fates[one.at] = found
+                else:
+                    units.append((one.at, self._unit(one.event, self._put(one, *found))))
+            except Exception as error:
+                fates[one.at] = _refusal(error)
         # the order of the events is the order of the changes
         units.sort(key=lambda pair: pair[0])
-        committed = await self._ledger.commit_many([unit for _, unit in units]) if units else []
+        committed = await self._commit([unit for _, unit in units]) if units else []
         for (at, _), result in zip(units, committed, strict=True):
             fates[at] = _fate(result)
         return [fate for fate in fates if fate is not None]
+
+    async def _commit(self, units: Sequence[Unit]) -> list[Committed | Exception]:
+        """The fate of each unit. Where they fail together by a defect, halves are tried until the culprit is alone.
+
+        What was committed and is tried again answers as a duplicate, by its key. Raises what passes by itself.
+        """
+        try:
+            return list(await self._ledger.commit_many(units))
+        except Exception as error:
+            if passes(error):
+                raise
+            if len(units) == 1:
+                return [error]
+        middle = len(units) // 2
+        return [*await self._commit(units[:middle]), *await self._commit(units[middle:])]
 
     def _unit(self, event: IncomingEvent, write: Put | Delete) -> Unit:
         guard = IdempotencyKey(event.scope, OPERATION, event.event_id, "", self._clock())
@@ -132,13 +153,14 @@ class Ingestor:
         return Unit([write], guard, origin=event.origin or "unnamed", trace=event.trace, tells_of=tells_of)
 
     def _check(self, event: IncomingEvent) -> Checked:
+        check_time(event.expires_at, "expires_at")
         item = StoreItem(
             coordinate=event.coordinate,
             payload=event.payload,
             memory_type=event.memory_type,
             timestamp=event.timestamp,
             importance=event.importance,
-            vector=None if event.embedding is None else np.asarray(event.embedding, dtype=np.float64),
+            vector=None if event.embedding is None else _wide(event.embedding),
             features=event.features,
             pinned=event.pinned,
             hold=event.hold,
@@ -155,7 +177,9 @@ class Ingestor:
             self._revision_known = True
         try:
             embedded: list[Vector | SomaError] = list(await self._provider.embed(texts)) if texts else []
-        except InvalidArgument:
+        except Exception as error:
+            if passes(error):
+                raise
             # one text of the batch cannot be embedded: which one, only asking for each can tell
             embedded = [await self._embed_alone(text) for text in texts]
         made = {one.at: vector for one, vector in zip(wanted, embedded, strict=True)}
@@ -183,8 +207,8 @@ class Ingestor:
     async def _embed_alone(self, text: str) -> Vector | SomaError:
         try:
             return (await self._provider.embed([text]))[0]  # type: ignore[no-any-return]
-        except InvalidArgument as refusal:
-            return refusal
+        except Exception as error:
+            return _refusal(error)
 
     def _put(self, one: _Ready, vector: Vector | None, revision: str) -> Put:
         event, now = one.event, self._clock()
@@ -226,9 +250,29 @@ def _fate(result: Committed | Exception) -> Outcome | SomaError:
         if result.late:
             return Outcome.LATE
         return Outcome.DUPLICATE if result.replayed else Outcome.APPLIED
-    if not isinstance(result, SomaError):
-        # a defect of ours: said of the one event that shows it, so that it cannot hold up the others for good
-        return Internal(f"the event could not be applied: {type(result).__name__}", remedy="see the log, and report it")
-    if result.code in _AWAY:
-        raise result
-    return result
+    return _refusal(result)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether the failure is of the moment, and of no single event: ledger or model is away, or too busy."""
+    return isinstance(error, OSError | TimeoutError) or (isinstance(error, SomaError) and error.code in _AWAY)
+
+
+def _refusal(error: Exception) -> SomaError:
+    """Why one event cannot be applied. Raises what passes by itself."""
+    if passes(error):
+        raise error
+    if isinstance(error, SomaError):
+        return error
+    # a defect of ours: said of the one event that shows it, so that it cannot hold up the others for good
+    log.error("an event met a defect: %s", type(error).__name__, exc_info=error)
+    return Internal(f"the event could not be applied: {type(error).__name__}", remedy="see the log, and report it")
+
+
+def _wide(embedding: Sequence[float]) -> Vector:
+    try:
+        return np.asarray(embedding, dtype=np.float64)
+    except (OverflowError, TypeError, ValueError):
+        raise InvalidArgument(
+            "embedding: not a list of finite numbers", field="embedding", remedy="send finite numbers"
+        ) from None

@@ -40,7 +40,7 @@ def unit_vector(vector: npt.ArrayLike, dim: int, *, field: str = "vector") -> Ve
     """The vector as unit float32 [dim]. Raises InvalidArgument for NaN, infinity, zero or a wrong dimension."""
     try:
         wide = np.asarray(vector, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidArgument(f"{field}: not a list of numbers", field=field, remedy="send finite numbers") from None
     if wide.shape != (dim,):
         raise InvalidArgument(
@@ -86,8 +86,16 @@ def check_item(scope: Scope, item: StoreItem, settings: SMFSettings, *, path: st
     return Checked(item, identity, coordinate, payload, vector)
 
 
+def _finite(value: float) -> bool:
+    """Whether the number is one that a ledger can hold; a whole number may be too large to be a float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _finite_or_none(value: float | None, field: str) -> None:
-    if value is not None and not math.isfinite(value):
+    if value is not None and not _finite(value):
         raise InvalidArgument(f"{field}: must be a finite number", field=field, remedy="send a finite number")
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +19,14 @@ from typing import Any, Final, NamedTuple
 from memory_runtime.engine.ingesting import EventOperation, IncomingEvent
 from memory_runtime.events.poison import Poison
 from memory_runtime.events.schema import SCHEMA_VERSION, parse
-from memory_runtime.model.canonical import canonical_json
-from memory_runtime.model.coordinates import Coordinate, coordinate_from_canonical, make_coordinate
+from memory_runtime.model.canonical import canonical_json, parse_json
+from memory_runtime.model.coordinates import Coordinate, coordinate_from_canonical, make_coordinate, parse_coordinate
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import MemoryRecord, Scope
 from memory_runtime.model.timestamps import iso_time, parse_timestamp
 from memory_runtime.stores.contracts import Change, Collection, Operation
 
+log = logging.getLogger(__name__)
 Headers = list[tuple[str, bytes]]
 
 TENANT: Final = "tenant"
@@ -48,6 +51,9 @@ _OURS: Final = frozenset(
     | {MEMORY_TYPE, COORDINATE, COLLECTION, ADDED, ATTRIBUTES}
 )
 _KINDS: Final[dict[str, Any]] = {"features": dict, "pinned": bool, "hold": bool, "expires_at": (int, float)}
+_MAX_ORIGIN: Final = 256
+_MAX_TRACE: Final = 256
+_MAX_WHOLE: Final = 2**63 - 1
 _TYPES: Final = frozenset(one.value for one in EventOperation)
 _DEFAULT_TYPE: Final = "episodic"
 
@@ -164,15 +170,26 @@ def unframed(value: bytes) -> bytes:
     return value[_PREFIX_BYTES:] if len(value) > _PREFIX_BYTES and value[0] == _MAGIC else value
 
 
-def origin_of(headers: Sequence[tuple[str, bytes]]) -> str:
+def origin_of(headers: Sequence[tuple[str, bytes | None]]) -> str:
     """Which ledger published it; empty where no one says. Cheap: asked of every record before anything is parsed."""
     for name, value in headers:
-        if name == ORIGIN:
+        if name == ORIGIN and value is not None:
             return value.decode(errors="replace")
     return ""
 
 
-def decode(value: bytes | None, headers: Sequence[tuple[str, bytes]], default_tenant: str) -> IncomingEvent:
+def told(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], default_tenant: str) -> IncomingEvent:
+    """`decode`, of a record that may hold anything: whatever goes wrong is said of this record. Raises Poison."""
+    try:
+        return decode(value, headers, default_tenant)
+    except Poison:
+        raise
+    except Exception as error:
+        log.exception("an event met a defect while it was read: %s", type(error).__name__)
+        raise Poison("defect", f"the event could not be read: {type(error).__name__}") from None
+
+
+def decode(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], default_tenant: str) -> IncomingEvent:
     """The event to apply. Raises Poison, naming the field or header, for what is not one."""
     if value is None:
         raise Poison("not_json", "the record has no value")
@@ -187,7 +204,7 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes]], default_te
         for name in filter(None, said.get(ADDED, "").split(",")):
             payload.pop(name, None)
         return IncomingEvent(
-            event_id=body["event_id"],
+            event_id=_plain(body["event_id"], "event_id"),
             scope=scope,
             operation=_operation_said(said),
             id=body["id"],
@@ -195,14 +212,14 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes]], default_te
             coordinate=coordinate,
             payload=payload,
             timestamp=parse_timestamp(body["timestamp"]),
-            importance=body.get("importance"),
+            importance=_number(body.get("importance"), "importance"),
             embedding=body.get("embedding"),
-            model_revision=body.get("model_revision", ""),
-            collection=Collection(_whole(said, COLLECTION)),
+            model_revision=_plain(body.get("model_revision", ""), "model_revision"),
+            collection=_collection_said(said),
             version=_whole(said, RECORD_VERSION),
-            origin=said.get(ORIGIN, ""),
-            at=float(said[COMMITTED_AT]) if COMMITTED_AT in said else None,
-            trace=said.get(TRACE, ""),
+            origin=_origin_said(said),
+            at=_committed_said(said),
+            trace=_trace_said(said),
             **_attributes_said(said),
         )
     except InvalidArgument as error:
@@ -211,7 +228,7 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes]], default_te
         raise Poison("header", str(error)) from None
 
 
-def _said(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+def _said(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
     said = {}
     for name, value in headers:
         if name in _OURS and value is not None:
@@ -233,15 +250,68 @@ def _whole(said: Mapping[str, str], name: str) -> int:
     text = said.get(name, "0")
     if not text.isascii() or not text.isdigit():
         raise Poison("header", f"{name}: {text!r} is not a whole number")
-    return int(text)
+    number = int(text)
+    if number > _MAX_WHOLE:
+        raise Poison("header", f"{name}: {text[:40]} is larger than {_MAX_WHOLE}")
+    return number
+
+
+def _collection_said(said: Mapping[str, str]) -> Collection:
+    number = _whole(said, COLLECTION)
+    try:
+        return Collection(number)
+    except ValueError:
+        raise Poison("header", f"{COLLECTION}: {number} is not a collection") from None
+
+
+def _committed_said(said: Mapping[str, str]) -> float | None:
+    try:
+        return parse_timestamp(said[COMMITTED_AT], field=COMMITTED_AT) if COMMITTED_AT in said else None
+    except InvalidArgument as error:
+        raise Poison("header", error.message) from None
+
+
+def _number(value: float | None, field: str) -> float | None:
+    """The number as a float: JSON's whole numbers have no bound, ours have."""
+    try:
+        number = None if value is None else float(value)
+    except OverflowError:
+        number = math.inf
+    if number is not None and not math.isfinite(number):
+        raise InvalidArgument(f"{field}: larger than a number may be", field=field)
+    return number
+
+
+def _plain(text: str, field: str) -> str:
+    if "\0" in text:
+        raise InvalidArgument(f"{field}: holds NUL", field=field)
+    return text
+
+
+def _origin_said(said: Mapping[str, str]) -> str:
+    origin = said.get(ORIGIN, "")
+    if len(origin) > _MAX_ORIGIN or "\0" in origin:
+        raise Poison("header", f"{ORIGIN}: longer than {_MAX_ORIGIN} characters, or holds NUL")
+    return origin
+
+
+def _trace_said(said: Mapping[str, str]) -> str:
+    """The trace context; what cannot be one is left out, because no memory may be lost for a trace."""
+    trace = said.get(TRACE, "")
+    return trace if len(trace) <= _MAX_TRACE and trace.isascii() and trace.isprintable() else ""
 
 
 def _attributes_said(said: Mapping[str, str]) -> dict[str, Any]:
     if ATTRIBUTES not in said:
         return {}
-    kept = json.loads(said[ATTRIBUTES])
+    try:
+        kept = parse_json(said[ATTRIBUTES], field=ATTRIBUTES)
+    except InvalidArgument as error:
+        raise Poison("header", error.message) from None
     if not isinstance(kept, dict) or not all(isinstance(kept[name], _KINDS.get(name, ())) for name in kept):
         raise Poison("header", f"{ATTRIBUTES}: not an object of {', '.join(_KINDS)}")
+    if "expires_at" in kept:
+        kept["expires_at"] = parse_timestamp(kept["expires_at"], field=f"{ATTRIBUTES}.expires_at")
     return kept
 
 
@@ -251,7 +321,10 @@ def _place(body: Mapping[str, Any], payload: Mapping[str, Any], said: Mapping[st
     if not isinstance(memory_type, str) or not memory_type:
         memory_type = _DEFAULT_TYPE if body["type"] in _TYPES else body["type"]
     if COORDINATE in said:
-        return memory_type, make_coordinate(coordinate_from_canonical(said[COORDINATE]), field=COORDINATE)
+        try:
+            return memory_type, parse_coordinate(said[COORDINATE], field=COORDINATE)
+        except InvalidArgument as error:
+            raise Poison("header", error.message) from None
     given = payload.get("coordinate")
     if isinstance(given, str):
         given = _numbers(given)

@@ -121,15 +121,20 @@ def _refusal(settings: SMFSettings, error: BaseException) -> SettingsError | Non
     return None
 
 
-async def require_topics(settings: SMFSettings, names: dict[str, str]) -> None:
-    """Raises SettingsError, naming the setting, where a topic (setting → topic) does not exist or may not be seen."""
+async def topics_of(settings: SMFSettings) -> set[str]:
+    """The topics that this user may see. Raises KafkaError."""
     admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
     try:
         # Describing by name would create it where the brokers create topics on demand: asking for all does not.
-        known = set(await admin.list_topics())
+        return set(await admin.list_topics())
     finally:
         await admin.close()
+
+
+async def require_topics(settings: SMFSettings, names: dict[str, str]) -> None:
+    """Raises SettingsError, naming the setting, where a topic (setting → topic) does not exist or may not be seen."""
+    known = await topics_of(settings)
     for setting, topic in names.items():
         if topic not in known:
             raise SettingsError(

@@ -14,22 +14,23 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from memory_runtime.engine.ingesting import BREATH, IncomingEvent, Outcome
+from memory_runtime.engine.ingesting import BREATH, IncomingEvent, Outcome, passes
 from memory_runtime.events.backoff import in_words, pause_after
-from memory_runtime.events.codec import decode, origin_of
+from memory_runtime.events.codec import origin_of, told
 from memory_runtime.events.connecting import reach, require_topics
 from memory_runtime.events.dead_letters import Letter, Morgue, letter_of
 from memory_runtime.events.kafka_sink import producer_of
 from memory_runtime.events.poison import Poison, poison_of
-from memory_runtime.events.polling import flat, member_of, rewind
+from memory_runtime.events.polling import Reader, Unread, Unreadable, member_of, rewind
 from memory_runtime.model import failpoints
-from memory_runtime.model.errors import DeadlineExceeded, Internal, SomaError, Unavailable
-from memory_runtime.settings import SMFSettings
+from memory_runtime.model.errors import Internal, SomaError
+from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -83,13 +84,15 @@ class Consumer:
         self._epoch = 0
         self._next: dict[TopicPartition, int] = {}
         self._stop = asyncio.Event()
+        self._joined = self._careful = False
         for outcome in (*(one.value for one in Outcome), "own", "dead"):
             metrics.consumer_events.labels(outcome)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consumes until `stop`, and finishes the batch in hand.
 
-        Raises SettingsError where brokers or topics are not as the settings say when it begins.
+        Raises SettingsError where brokers or topics are not as the settings say when it begins, and nothing else: a
+        process that serves may run it, and no event may end that.
         """
         self._stop = stop
         failures = 0
@@ -97,11 +100,20 @@ class Consumer:
             try:
                 await self._session()
                 failures = 0
-            except (KafkaError, Unavailable, OSError, Stalled) as error:
+            except Exception as error:
+                if isinstance(error, SettingsError) and not self._joined:
+                    raise
                 failures += 1
+                self._careful = self._careful or isinstance(error, Unreadable)
                 self._metrics.consumer_failure.labels(COMPONENT).inc()
                 pause = pause_after(failures)
-                log.warning("consuming stopped: %s", in_words(error), extra={"pause_seconds": round(pause, 2)})
+                known = isinstance(error, KafkaError | SomaError | SettingsError | OSError | Stalled | Unreadable)
+                log.warning(
+                    "consuming stopped: %s",
+                    in_words(error),
+                    extra={"pause_seconds": round(pause, 2)},
+                    exc_info=None if known else error,
+                )
                 await self._rest(pause)
 
     async def _session(self) -> None:
@@ -123,13 +135,17 @@ class Consumer:
             await consumer.start()
             stack.push_async_callback(consumer.stop)
             stack.push_async_callback(self._settled)
+            self._joined = True
+            reader, self._careful = Reader(consumer, careful=self._careful), False
             while not self._stop.is_set():
-                await self._turn(consumer, producer, identity)
+                await self._turn(consumer, reader, producer, identity)
 
-    async def _turn(self, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, identity: str) -> None:
+    async def _turn(
+        self, consumer: AIOKafkaConsumer, reader: Reader, producer: AIOKafkaProducer, identity: str
+    ) -> None:
         """Gathers and decodes one batch while the one before is being made durable; batches never overtake."""
         epoch = self._epoch
-        records = await self._gather(consumer)
+        records = await self._gather(reader)
         batch = await self._sort(records, identity) if records else None
         await self._settled()
         if batch is not None:
@@ -154,17 +170,16 @@ class Consumer:
                 await self._commit(consumer, batch.records)
                 self._metrics.consumer_latency.observe(time.perf_counter() - began)
 
-    async def _gather(self, consumer: AIOKafkaConsumer) -> list[Any]:
+    async def _gather(self, reader: Reader) -> list[Any]:
         """A batch: full, or as much as came within the window after its first record."""
         most, window = self._settings.consumer_batch_size, self._settings.consumer_batch_window_ms / 1000
-        records = flat(await consumer.getmany(timeout_ms=_POLL_MS, max_records=most))
+        records = await reader.read(_POLL_MS, most)
         closes = time.monotonic() + window
         while records and len(records) < most and not self._stop.is_set():
             left = closes - time.monotonic()
             if left <= 0:
                 break
-            more = await consumer.getmany(timeout_ms=max(1, round(left * 1000)), max_records=most - len(records))
-            records += flat(more)
+            records += await reader.read(max(1, round(left * 1000)), most - len(records))
         return records
 
     async def _handle(self, producer: AIOKafkaProducer, batch: _Batch, epoch: int) -> None:
@@ -179,15 +194,31 @@ class Consumer:
         self._count(batch, fates, letters)
 
     async def _apply(self, events: list[IncomingEvent], epoch: int) -> list[Outcome | SomaError]:
-        """Each event's fate. What fails by a defect is tried a few times with the others, which then are duplicates."""
-        fates: list[Outcome | SomaError] = []
+        """Each event's fate. What fails by a defect, which may be of the moment, is tried a few times."""
+        fates: dict[int, Outcome | SomaError] = {}
+        again = list(range(len(events)))
         for attempt in range(_DEFECT_TRIES if events else 0):
             if attempt:
                 await self._rest(pause_after(attempt))
-            fates = await self._persist(lambda: self._ingestor.apply(events), epoch)
-            if not any(isinstance(fate, Internal) for fate in fates):
+            tried = [events[at] for at in again]
+            fates |= zip(again, await self._persist(partial(self._fates, tried), epoch), strict=True)
+            again = [at for at in again if isinstance(fates[at], Internal)]
+            if not again:
                 break
-        return fates
+        return [fates[at] for at in range(len(events))]
+
+    async def _fates(self, events: list[IncomingEvent]) -> list[Outcome | SomaError]:
+        """The fate of each. What fails as a whole is halved until the event that is to blame is alone."""
+        try:
+            return await self._ingestor.apply(events)
+        except Exception as error:
+            if passes(error) or isinstance(error, KafkaError):
+                raise
+            if len(events) == 1:
+                log.exception("an event met a defect: %s", type(error).__name__)
+                return [Internal(f"the event could not be applied: {type(error).__name__}", remedy="see the log")]
+        middle = len(events) // 2
+        return [*await self._fates(events[:middle]), *await self._fates(events[middle:])]
 
     async def _sort(self, records: Sequence[Any], identity: str) -> _Batch:
         batch = _Batch(records)
@@ -198,7 +229,9 @@ class Consumer:
                 batch.own += 1
                 continue
             try:
-                batch.events.append(decode(record.value, record.headers, self._settings.default_tenant))
+                if isinstance(record, Unread):
+                    raise record.poison
+                batch.events.append(told(record.value, record.headers, self._settings.default_tenant))
                 batch.sources.append(record)
             except Poison as poison:
                 batch.letters.append(letter_of(poison, record))
@@ -210,7 +243,9 @@ class Consumer:
         while True:
             try:
                 return await act()
-            except (Unavailable, DeadlineExceeded, KafkaError, OSError) as error:
+            except Exception as error:
+                if not (passes(error) or isinstance(error, KafkaError)):
+                    raise
                 failures += 1
                 self._metrics.consumer_failure.labels(COMPONENT).inc()
                 pause = pause_after(failures)

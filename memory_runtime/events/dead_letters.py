@@ -15,6 +15,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
 from memory_runtime.events.poison import RETRYABLE, Poison
+from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.timestamps import parse_timestamp
 from memory_runtime.telemetry.metrics import Metrics
 
 PREFIX: Final = "dlq-"
@@ -39,7 +41,7 @@ class Letter:
     failed_at: float
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
     attempts: int = 1
     omitted: bool = False
 
@@ -48,7 +50,7 @@ class Letter:
         """Whether it may pass when it is tried again."""
         return self.reason in RETRYABLE
 
-    def record_headers(self) -> list[tuple[str, bytes]]:
+    def record_headers(self) -> list[tuple[str, bytes | None]]:
         """The headers of its record."""
         ours: dict[str, Any] = {
             "reason": self.reason,
@@ -60,12 +62,14 @@ class Letter:
             "failed-at": repr(self.failed_at),
             "attempts": self.attempts,
         }
-        said = [(f"{PREFIX}{name}", str(value).encode()) for name, value in ours.items()]
+        said: list[tuple[str, bytes | None]] = [
+            (f"{PREFIX}{name}", str(value).encode(errors="replace")) for name, value in ours.items()
+        ]
         if self.omitted:
             said.append((_OMITTED, b"1"))
         return [*self.original_headers(), *said]
 
-    def original_headers(self) -> list[tuple[str, bytes]]:
+    def original_headers(self) -> list[tuple[str, bytes | None]]:
         """What the record came with."""
         return [(name, value) for name, value in self.headers if not name.startswith(PREFIX)]
 
@@ -86,6 +90,7 @@ def letter_of(
         value=record.value,
         headers=list(record.headers),
         attempts=attempts,
+        omitted=getattr(record, "omitted", False),
     )
 
 
@@ -103,13 +108,21 @@ def read_letter(record: Any) -> Letter:
         topic=said.get("topic", ""),
         partition=_whole(said.get("partition"), -1),
         offset=_whole(said.get("offset"), -1),
-        failed_at=float(said.get("failed-at") or record.timestamp / 1000),
+        failed_at=_moment(said.get("failed-at"), record.timestamp / 1000),
         key=record.key,
         value=record.value,
         headers=[(name, value) for name, value in record.headers if not name.startswith(PREFIX)],
         attempts=_whole(said.get("attempts"), 1),
         omitted="value-omitted" in said,
     )
+
+
+def _moment(text: str | None, otherwise: float) -> float:
+    """Another program may have written there what is no time: a letter is read whatever it says of itself."""
+    try:
+        return otherwise if text is None else parse_timestamp(float(text))
+    except (ValueError, InvalidArgument):
+        return otherwise
 
 
 def _whole(text: str | None, otherwise: int) -> int:
@@ -132,11 +145,22 @@ class Morgue:
         A value that even this topic refuses is left out: the letter says where it still is.
         """
         for letter in letters:
-            try:
-                await self._send(producer, letter)
-            except MessageSizeTooLargeError:
-                await self._send(producer, replace(letter, value=None, omitted=True))
+            await self._lay(producer, letter)
             self._metrics.dead_letters.labels(letter.source, letter.reason).inc()
 
+    async def _lay(self, producer: AIOKafkaProducer, letter: Letter) -> None:
+        """Whole; else without the value; else, where even key and headers are too large, as our own words alone."""
+        without = replace(letter, value=None, omitted=True)
+        for form in (letter, without, replace(without, key=None, headers=())):
+            try:
+                await self._send(producer, form)
+            except (MessageSizeTooLargeError, AssertionError, TypeError, ValueError) as error:
+                last: Exception = error
+            else:
+                return
+        raise last
+
     async def _send(self, producer: AIOKafkaProducer, letter: Letter) -> None:
-        await producer.send_and_wait(self.topic, letter.value, letter.key, headers=letter.record_headers())
+        # Kafka takes a record without key and value, the client does not
+        key = b"" if letter.key is None and letter.value is None else letter.key
+        await producer.send_and_wait(self.topic, letter.value, key, headers=letter.record_headers())

@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import MessageSizeTooLargeError
 
-from memory_runtime.events.connecting import client_options, reach, require_topics
+from memory_runtime.events.connecting import client_options, reach, require_topics, topics_of
 from memory_runtime.events.dead_letters import Letter, read_letter
 from memory_runtime.events.kafka_sink import producer_of
 from memory_runtime.model.errors import InvalidArgument, NotFound
@@ -33,6 +34,9 @@ class State(enum.StrEnum):
     REPLAYED = "replayed"
     APPLIED = "applied"
     RETRIED = "retried"
+
+
+_STATES: Final = frozenset(State)
 
 
 class Position(NamedTuple):
@@ -80,10 +84,19 @@ def entries_of(records: Sequence[Any]) -> list[Entry]:
     for record in records:
         said = dict(record.headers)
         if _MARKER in said:
-            states[said.get(_MARKED, b"").decode(errors="replace")] = State(said[_MARKER].decode())
+            state = (said[_MARKER] or b"").decode(errors="replace")
+            if state in _STATES:
+                states[(said.get(_MARKED) or b"").decode(errors="replace")] = State(state)
         else:
             letters.append((Position(record.partition, record.offset), read_letter(record)))
     return [Entry(at, letter, states.get(str(at), State.WAITING)) for at, letter in sorted(letters, key=lambda p: p[0])]
+
+
+class Left(NamedTuple):
+    """A letter that was not put back, and why."""
+
+    entry: Entry
+    reason: str
 
 
 class DeadLetterQueue:
@@ -110,10 +123,10 @@ class DeadLetterQueue:
                 return found
         raise NotFound(f"no letter at {position}", field="letter", remedy="see `soma dlq list --all`")
 
-    async def replay(self, chosen: Sequence[Position] | None) -> tuple[list[Entry], list[Entry]]:
+    async def replay(self, chosen: Sequence[Position] | None) -> tuple[list[Entry], list[Left]]:
         """Puts letters back on the topics they come from, byte for byte, so that their event ids keep effects single.
 
-        `chosen` None takes all that wait. Returns those put back, and those that cannot be (their bytes are not here).
+        `chosen` None takes all that wait. Returns those put back, and those that cannot be, with the reason.
         Raises NotFound, before anything is put back, where a chosen letter is not there.
         """
         found = {entry.position: entry for entry in await self.entries()}
@@ -124,19 +137,27 @@ class DeadLetterQueue:
             if missing:
                 raise NotFound(f"no letter at {', '.join(missing)}", field="letter", remedy="see `soma dlq list --all`")
             wanted = [found[one] for one in dict.fromkeys(chosen)]
-        done, left = [], []
+        done: list[Entry] = []
+        left: list[Left] = []
+        topics = await topics_of(self._settings)
         async with self._producer() as producer:
             for entry in wanted:
+                topic = entry.letter.topic or self._settings.kafka_memory_events_topic
                 if entry.letter.omitted:
-                    left.append(entry)
-                    continue
-                await self._put_back(producer, entry)
-                done.append(entry)
+                    left.append(Left(entry, "its bytes are not here: `soma dlq show` says where they are"))
+                elif topic not in topics:
+                    left.append(Left(entry, f"the brokers have no topic {topic!r}"))
+                else:
+                    try:
+                        await self._put_back(producer, entry, topic)
+                        done.append(entry)
+                    except (MessageSizeTooLargeError, AssertionError, TypeError, ValueError) as error:
+                        # one letter that no broker takes must not keep the others here
+                        left.append(Left(entry, f"it cannot be sent: {type(error).__name__}"))
         return done, left
 
-    async def _put_back(self, producer: AIOKafkaProducer, entry: Entry) -> None:
+    async def _put_back(self, producer: AIOKafkaProducer, entry: Entry, topic: str) -> None:
         letter = entry.letter
-        topic = letter.topic or self._settings.kafka_memory_events_topic
         await producer.send_and_wait(topic, letter.value, letter.key, headers=letter.original_headers())
         # only now: a crash in between puts it back once more, and its id keeps the effect single
         await mark(producer, self._topic, entry.position, State.REPLAYED)

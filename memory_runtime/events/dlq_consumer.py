@@ -16,17 +16,18 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from memory_runtime.engine.ingesting import Outcome
+from memory_runtime.engine.ingesting import Outcome, passes
 from memory_runtime.events.backoff import in_words, pause_after
-from memory_runtime.events.codec import decode
+from memory_runtime.events.codec import told
 from memory_runtime.events.connecting import client_options, reach, require_topics
 from memory_runtime.events.consumer import Applies
 from memory_runtime.events.dead_letters import Letter, Morgue, read_letter
 from memory_runtime.events.dlq import Position, State, is_marker, mark
 from memory_runtime.events.kafka_sink import producer_of
 from memory_runtime.events.poison import Poison, poison_of
-from memory_runtime.model.errors import DeadlineExceeded, SomaError, Unavailable
-from memory_runtime.settings import SMFSettings
+from memory_runtime.events.polling import Reader, Unread, Unreadable
+from memory_runtime.model.errors import Internal, SomaError
+from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -44,20 +45,28 @@ class DlqConsumer:
         self._metrics = metrics
         self._morgue = Morgue(settings.kafka_dlq_topic, metrics)
         self._stop = asyncio.Event()
+        self._joined = self._careful = False
         for outcome in ("applied", "retried", "parked"):
             metrics.dlq_letters.labels(outcome)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consumes until `stop`. Raises SettingsError where brokers or topic are not as the settings say."""
+        """Consumes until `stop`.
+
+        Raises SettingsError where brokers or topic are not as the settings say when it begins, and nothing else.
+        """
         self._stop = stop
         failures = 0
         while not stop.is_set():
             try:
                 await self._session()
                 failures = 0
-            except (KafkaError, Unavailable, DeadlineExceeded, OSError) as error:
+            except Exception as error:
+                if isinstance(error, SettingsError) and not self._joined:
+                    raise
                 failures += 1
-                log.warning("dead letters are not looked at: %s", in_words(error))
+                self._careful = self._careful or isinstance(error, Unreadable)
+                known = isinstance(error, KafkaError | SomaError | SettingsError | OSError | Unreadable)
+                log.warning("dead letters are not looked at: %s", in_words(error), exc_info=None if known else error)
                 await self._rest(pause_after(failures))
 
     async def _session(self) -> None:
@@ -80,13 +89,28 @@ class DlqConsumer:
             )
             await consumer.start()
             stack.push_async_callback(consumer.stop)
+            reader, self._careful = Reader(consumer, careful=self._careful), False
+            self._joined = True
             while not self._stop.is_set():
-                polled = await consumer.getmany(timeout_ms=_POLL_MS, max_records=1)
-                for record in (one for records in polled.values() for one in records):
-                    if not is_marker(record) and not await self._try(producer, record):
+                for record in await reader.read(_POLL_MS, 1):
+                    if not await self._look_at(producer, record):
                         return
                     with contextlib.suppress(CommitFailedError, IllegalStateError):
                         await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+
+    async def _look_at(self, producer: AIOKafkaProducer, record: Any) -> bool:
+        """Deals with one record; False where the process must stop first. A letter that breaks us is left alone."""
+        if isinstance(record, Unread) or is_marker(record):
+            return True
+        try:
+            return await self._try(producer, record)
+        except Exception as error:
+            if passes(error) or isinstance(error, KafkaError):
+                raise
+            self._metrics.dlq_letters.labels("parked").inc()
+            where = {"partition": record.partition, "offset": record.offset}
+            log.exception("a dead letter met a defect and waits for a person", extra=where)
+            return True
 
     async def _try(self, producer: AIOKafkaProducer, record: Any) -> bool:
         """Deals with one letter; False where the process must stop first."""
@@ -117,10 +141,15 @@ class DlqConsumer:
     async def _apply(self, letter: Letter) -> Poison | None:
         """None once the event is durable; else why not. Raises Unavailable."""
         try:
-            event = decode(letter.value, letter.original_headers(), self._settings.default_tenant)
+            event = told(letter.value, letter.original_headers(), self._settings.default_tenant)
         except Poison as poison:
             return poison
-        fate: Outcome | SomaError = (await self._ingestor.apply([event]))[0]
+        try:
+            fate: Outcome | SomaError = (await self._ingestor.apply([event]))[0]
+        except Exception as error:
+            if passes(error):
+                raise
+            fate = Internal(f"the event could not be applied: {type(error).__name__}", remedy="see the log")
         return poison_of(fate) if isinstance(fate, SomaError) else None
 
     async def _rest(self, seconds: float) -> None:

@@ -40,7 +40,10 @@ def make_coordinate(values: Sequence[float], *, field: str = "coord") -> Coordin
             field=field,
             remedy=_REMEDY,
         )
-    coordinate = tuple([float(value) + 0.0 for value in values])
+    try:
+        coordinate = tuple([float(value) + 0.0 for value in values])
+    except OverflowError:
+        coordinate = (math.inf,)
     if not all(map(math.isfinite, coordinate)):
         raise InvalidArgument(f"{field}: NaN and infinities are not coordinates", field=field, remedy=_REMEDY)
     return coordinate

@@ -8,6 +8,8 @@ from typing import Any
 
 from memory_runtime.model.errors import InvalidArgument
 
+EARLIEST = -62135596800.0
+"""The beginning of the year 1; ISO 8601 has no word for what lies before."""
 LATEST = 253402300800.0
 """The year 10000; what lies beyond was meant in milliseconds."""
 _REMEDY = "send seconds since the epoch, such as 1718000000, or ISO 8601, such as 2024-06-10T06:13:20Z"
@@ -21,9 +23,9 @@ def parse_timestamp(value: Any, *, field: str = "timestamp") -> float:
         seconds = float(value) if abs(value) < 1e300 else math.inf
     else:
         raise InvalidArgument(f"{field}: not a time", field=field, remedy=_REMEDY)
-    if not math.isfinite(seconds) or abs(seconds) >= LATEST:
+    if not EARLIEST <= seconds < LATEST:
         hint = "; this looks like milliseconds" if math.isfinite(seconds) and abs(seconds) < LATEST * 1000 else ""
-        raise InvalidArgument(f"{field}: no time before the year 10000{hint}", field=field, remedy=_REMEDY)
+        raise InvalidArgument(f"{field}: no time of the years 1 to 9999{hint}", field=field, remedy=_REMEDY)
     return seconds
 
 

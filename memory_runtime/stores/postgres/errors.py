@@ -24,7 +24,6 @@ _CROWDED = ("PostgreSQL has no free connection", "raise max_connections, or lowe
 _IN_WORDS: Final = {
     "53100": _FULL,
     "53200": _FULL,
-    "54": _FULL,
     "53300": _CROWDED,
     "53400": _CROWDED,
     "55P03": _BUSY,
@@ -83,6 +82,11 @@ def in_words(error: BaseException) -> SomaError:
     if state in {"22021", "22P05"}:
         return InvalidArgument(
             "a text holds a character that PostgreSQL cannot store (NUL)", field="text", remedy="leave NUL out"
+        )
+    if state.startswith("54"):
+        # a row of an index, or a statement, beyond PostgreSQL's own limits: another try would end the same
+        return InvalidArgument(
+            "a name or a key is too long for PostgreSQL's indexes", field="text", remedy="send shorter names and keys"
         )
     said = _IN_WORDS.get(state) or _IN_WORDS.get(state[:2])
     if is_read_only(error):

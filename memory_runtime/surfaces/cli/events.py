@@ -133,10 +133,12 @@ def dlq_replay(arguments: argparse.Namespace) -> int:
         return await queue.replay(None if arguments.all else [position_of(text) for text in arguments.letters])
 
     done, left = _asked(ask)
-    body = {"replayed": [str(one.position) for one in done], "left": [str(one.position) for one in left]}
+    body = {"replayed": [str(one.position) for one in done], "left": [str(one.entry.position) for one in left]}
+    if left:
+        body["reasons"] = [one.reason for one in left]
     text = f"put back {len(done)} letters"
     if left:
-        text += f"; the bytes of {', '.join(body['left'])} are not here: `soma dlq show` says where they are"
+        text += "".join(f"\nnot put back: {one.entry.position}: {one.reason}" for one in left)
     show(body, text, as_json=arguments.json)
     return EXIT_FAILED if left else EXIT_OK
 

@@ -14,6 +14,7 @@ import pytest
 
 from memory_runtime.engine.ingesting import EventOperation
 from memory_runtime.events import codec
+from memory_runtime.events.codec import origin_of, told
 from memory_runtime.events.dead_letters import Letter, read_letter
 from memory_runtime.events.dlq import Position, State, entries_of, marker, position_of
 from memory_runtime.events.poison import Poison
@@ -201,7 +202,18 @@ def test_what_is_missing_is_named(missing: str) -> None:
         (("tenant", b""), "invalid"),
         (("collection", b"9"), "header"),
         (("coordinate", b"1,x"), "header"),
-        (("coordinate", b"nan"), "invalid"),
+        (("coordinate", b"nan"), "header"),
+        (("coordinate", b"9" * 400), "header"),
+        (("record-version", b"9223372036854775808"), "header"),
+        (("record-version", b"9" * 5000), "header"),
+        (("committed-at", b"nan"), "header"),
+        (("committed-at", b"1e300"), "header"),
+        (("origin", b"o" * 6000), "header"),
+        (("origin", b"a\0b"), "header"),
+        (("attributes", b'{"features":' + b"[" * 5000 + b"]" * 5000 + b"}"), "header"),
+        (("attributes", b'{"expires_at": Infinity}'), "header"),
+        (("attributes", b'{"expires_at": 1e999}'), "invalid"),
+        (("attributes", b'{"expires_at": ' + b"9" * 400 + b"}"), "invalid"),
         (("committed-at", b"soon"), "header"),
         (("attributes", b'{"pinned": 1}'), "header"),
         (("attributes", b'{"owner": "me"}'), "header"),
@@ -278,3 +290,37 @@ def test_a_marker_settles_the_letter_that_it_names() -> None:
 def test_a_letters_position_is_checked(text: str) -> None:
     with pytest.raises(InvalidArgument, match="partition:offset"):
         position_of(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("importance", 10**400),
+        ("event_id", "a\0b"),
+        ("model_revision", "a\0b"),
+        ("payload", {"text": "tea", "coordinate": [10**400]}),
+        ("timestamp", 10**400),
+        ("timestamp", -9e10),
+    ],
+)
+def test_a_value_beyond_what_a_ledger_holds_is_poison(field: str, value: Any) -> None:
+    with pytest.raises(Poison) as caught:
+        decoded(BODY | {field: value})
+    assert caught.value.reason == "invalid"
+
+
+def test_a_header_of_no_value_is_as_if_it_were_not_there() -> None:
+    headers: list[tuple[str, bytes | None]] = [("origin", None), ("tenant", None), ("added", None)]
+    assert origin_of(headers) == ""
+    assert told(canonical_json(BODY).encode(), headers, "default").scope.tenant == "default"
+
+
+def test_a_trace_that_is_none_costs_no_memory() -> None:
+    assert decoded(BODY, ("traceparent", b"\xc3\xa9" * 200)).trace == ""
+
+
+def test_a_defect_while_reading_is_said_of_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "parse", lambda _: 1 // 0)
+    with pytest.raises(Poison, match="ZeroDivisionError") as caught:
+        told(b"{}", [], "default")
+    assert caught.value.reason == "defect"

@@ -14,7 +14,7 @@ import pytest
 from memory_runtime.engine import Intake, build_intake
 from memory_runtime.engine.ingesting import EventOperation, IncomingEvent, Outcome
 from memory_runtime.model.coordinates import NAMESPACE_SOMA_COORDINATES, memory_id
-from memory_runtime.model.errors import Internal, SomaError
+from memory_runtime.model.errors import Internal, SomaError, Unavailable
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.contracts import Collection, Committed, Put, Unit
@@ -117,6 +117,57 @@ async def test_one_unit_that_cannot_be_written_costs_the_others_nothing(intake: 
     assert isinstance(fates[2], Internal)
     assert sum(isinstance(fate, Committed) for fate in fates) == 5
     assert intake.ledger.head_seq == 5
+
+
+async def test_a_batch_that_fails_as_a_whole_is_halved_until_the_culprit_is_alone(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_many = intake.ledger.commit_many
+
+    async def fails_for_one(units: list[Unit]) -> Any:
+        if any(unit.idempotency is not None and unit.idempotency.key == "e5" for unit in units):
+            raise OverflowError("int too large to convert to float")
+        return await commit_many(units)
+
+    monkeypatch.setattr(intake.ledger, "commit_many", fails_for_one)
+    batch = [told(event_id=f"e{n}", coordinate=(float(n),)) for n in range(20)]
+    fates = await intake.ingestor.apply(batch)
+    assert isinstance(fates[5], Internal)
+    assert [fate for at, fate in enumerate(fates) if at != 5] == [Outcome.APPLIED] * 19
+    assert [change.coordinate for change in await intake.ledger.tail(0, 100)] == [f"{n}.0" for n in range(20) if n != 5]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"importance": 10**400},
+        {"embedding": [10**400, *[0.0] * (DIM - 1)]},
+        {"coordinate": (10**400,)},
+        {"timestamp": 10**400},
+        {"version": 2**63, "origin": "a"},
+        {"payload": {"text": {"deep": [[[]]]}, "n": float("nan")}},
+        {"features": {"mood": 10**400}},
+        {"expires_at": float("inf")},
+        {"expires_at": float("nan")},
+        {"expires_at": 1e300},
+        {"memory_type": "\ud800"},
+    ],
+)
+async def test_no_event_takes_its_batch_with_it(intake: Intake, changes: dict[str, Any]) -> None:
+    culprit = told(event_id="culprit", **({"coordinate": (7.0,)} | changes))
+    one, refused, other = await intake.ingestor.apply([EVENT, culprit, told(event_id="e3", coordinate=(3.0,))])
+    assert (one, other) == (Outcome.APPLIED, Outcome.APPLIED)
+    assert isinstance(refused, SomaError)
+    assert len(await intake.ledger.tail(0)) == 2
+
+
+async def test_what_passes_by_itself_is_no_fate(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_: Any) -> Any:
+        raise Unavailable("the ledger is away")
+
+    monkeypatch.setattr(intake.ledger, "commit_many", away)
+    with pytest.raises(Unavailable):
+        await intake.ingestor.apply([EVENT, told(event_id="e2")])
 
 
 def test_an_intake_checks_the_ledger_as_a_server_does(tmp_path: Path) -> None:
