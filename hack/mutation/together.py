@@ -13,7 +13,42 @@ _READING: Final = "memory_runtime/engine/cache/reading.py"
 _RELAY: Final = "memory_runtime/tests/unit/test_events_relay.py"
 _FLEET: Final = "memory_runtime/tests/contract"
 
+_ROWS: Final = "memory_runtime/stores/rows.py"
+_COLUMN: Final = "memory_runtime/tests/contract/test_every_column.py"
+
 TOGETHER: Final = (
+    Mutant(
+        "change-feed-drops-the-pin",
+        "What one replica pins is pinned on every replica.",
+        _ROWS,
+        "        pinned=bool(found[10]),\n",
+        "",
+        f"{_COLUMN}::test_the_change_feed_tells_every_column",
+    ),
+    Mutant(
+        "scan-drops-the-pin",
+        "A pin survives a restart, and reaches the vector store.",
+        _ROWS,
+        "        pinned if any(pinned) else (),\n",
+        "        (),\n",
+        f"{_COLUMN}::test_load_scan_and_some_tell_every_column",
+    ),
+    Mutant(
+        "fusion-drops-the-pin",
+        "A pinned memory does not fade in hybrid recall.",
+        _ROWS,
+        "importance, channels, bool(pinned))",
+        "importance, channels)",
+        f"{_COLUMN}::test_hybrid_recall_reads_every_column",
+    ),
+    Mutant(
+        "cache-believes-a-lesser-entry",
+        "What another version cached without a field that this one knows is no memory.",
+        "memory_runtime/engine/cache/entries.py",
+        "fields.keys() != _WHOLE or ",
+        "",
+        f"{_COLUMN}::test_the_read_cache_gives_back_every_column",
+    ),
     Mutant(
         "stale-entry-believed",
         "A cache that comes back with old contents resurrects nothing.",

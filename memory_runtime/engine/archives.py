@@ -145,6 +145,8 @@ def _line(kept: Kept) -> dict[str, Any]:
         "importance_norm": record.importance_norm,
         "normaliser_version": record.normaliser_version,
         "features": record.features,
+        "pinned": record.pinned,
+        "hold": record.hold,
         "expires_at": record.expires_at,
         "model_revision": record.model_revision,
         # nine digits read back as the same float32
@@ -173,6 +175,9 @@ def _kept(scope: Scope, line: dict[str, Any]) -> Kept:
         features=line["features"],
         vector=None if vector is None else np.array(vector, np.float32),
         model_revision=line["model_revision"],
+        # archives of before these were written hold neither pinned nor held memories
+        pinned=line.get("pinned", False),
+        hold=line.get("hold", False),
         expires_at=line["expires_at"],
         version=line["version"],
     )

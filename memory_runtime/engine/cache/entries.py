@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from typing import Any, Final
@@ -11,26 +12,10 @@ from memory_runtime.model.records import MemoryRecord
 MAX_ENTRY: Final = 256 * 2**10
 """Characters beyond which a memory is not cached: one such would push out hundreds of others."""
 _FORMAT: Final = 1
-_PLAIN: Final = (
-    "tenant",
-    "namespace",
-    "memory_type",
-    "payload",
-    "importance",
-    "importance_norm",
-    "normaliser_version",
-    "event_time",
-    "ingest_time",
-    "access_time",
-    "access_count",
-    "features",
-    "model_revision",
-    "pinned",
-    "hold",
-    "expires_at",
-    "version",
-    "seq",
+_PLAIN: Final = tuple(
+    one.name for one in dataclasses.fields(MemoryRecord) if one.name not in {"id", "coordinate", "vector"}
 )
+_WHOLE: Final = {*_PLAIN, "format", "id", "coordinate"}
 
 
 def as_text(record: MemoryRecord) -> str | None:
@@ -45,7 +30,8 @@ def as_record(text: str) -> MemoryRecord | None:
     """The memory; None for what another version of the runtime wrote, or nobody."""
     try:
         fields = json.loads(text)
-        if fields.pop("format") != _FORMAT:
+        # a version that knows another set of fields has written it: what it lacks must not become a default
+        if fields.keys() != _WHOLE or fields.pop("format") != _FORMAT:
             return None
         identity, coordinate = uuid.UUID(hex=fields.pop("id")), tuple(fields.pop("coordinate"))
         return MemoryRecord(id=identity, coordinate=coordinate, **fields)

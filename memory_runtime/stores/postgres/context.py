@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,11 +9,13 @@ import numpy as np
 
 from memory_runtime.model.records import Vector
 from memory_runtime.stores.postgres.filters import visible as visible_to
+from memory_runtime.stores.postgres.following import named
 from memory_runtime.stores.postgres.reading import as_uuids
 from memory_runtime.stores.postgres.session import Bound, Session
+from memory_runtime.stores.rows import FUSED, fused
 from memory_runtime.stores.values import Row, Visible
 
-_ROW: Final = "m.row, uuid_send(m.id), m.event_time, m.memory_type, m.coordinate, m.importance_norm, m.features"
+_ROW: Final = named(FUSED)
 _MOST_PLACES: Final = 400
 
 
@@ -24,7 +25,7 @@ def rows(session: Session, visible: Visible, ids: Sequence[bytes]) -> list[Row]:
         return []
     bound = Bound()
     sql = f"SELECT {_ROW} FROM memories m WHERE m.id = ANY({bound(as_uuids(ids))}::uuid[]) AND {visible_to(bound, visible)}"  # noqa: S608,E501
-    return [_row(found) for found in session.rows(sql, *bound.values)]
+    return [fused(found) for found in session.rows(sql, *bound.values)]
 
 
 def around(session: Session, visible: Visible, row: Row, *, reach: int, gap: float) -> tuple[list[Row], list[Row]]:
@@ -44,7 +45,7 @@ def around(session: Session, visible: Visible, row: Row, *, reach: int, gap: flo
         )
         side: list[Row] = []
         last = row.event_time
-        for found in map(_row, session.rows(sql, *bound.values)):
+        for found in map(fused, session.rows(sql, *bound.values)):
             if abs(found.event_time - last) > gap:
                 break
             side.append(found)
@@ -89,7 +90,7 @@ def _at(session: Session, visible: Visible, places: Sequence[str]) -> dict[str, 
         f" AND m.coordinate = ANY({bound(list(places))}::text[])"
     )
     found: dict[str, list[Row]] = {}
-    for row in map(_row, session.rows(sql, *bound.values)):
+    for row in map(fused, session.rows(sql, *bound.values)):
         found.setdefault(row.coordinate, []).append(row)
     return found
 
@@ -98,9 +99,3 @@ def vectors(session: Session, numbers: Sequence[int]) -> dict[int, Vector]:
     """The vectors of these rows, by row; a row without one is absent."""
     found = session.rows("SELECT row, vector FROM vectors WHERE row = ANY($1::bigint[])", list(numbers))
     return {one[0]: np.frombuffer(one[1], np.float32) for one in found}
-
-
-def _row(found: Sequence[Any]) -> Row:
-    row, identity, event_time, memory_type, coordinate, importance, features = found
-    channels = json.loads(features) if features else {}
-    return Row(row, identity, event_time, memory_type, coordinate, importance, channels)

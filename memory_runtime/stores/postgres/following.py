@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -28,6 +27,7 @@ from memory_runtime.stores.contracts import (
     TailTrimmed,
 )
 from memory_runtime.stores.postgres.session import Session
+from memory_runtime.stores.rows import AS_IT_IS, SCANNED, as_it_is, scanned
 from memory_runtime.stores.values import CoordinateRow, CountKey, Facts, VectorTable
 
 _CHANGE: Final = (
@@ -136,30 +136,15 @@ def _applied(change: Change, now: tuple[Put, float] | None) -> Applied:
 
 def _as_they_are(session: Session, ids: Sequence[uuid.UUID], dim: int) -> dict[uuid.UUID, tuple[Put, float]]:
     sql = (
-        "SELECT m.id, m.tenant, m.namespace, m.memory_type, m.coordinate, m.event_time, m.ingest_time, m.expires_at,"
-        " m.features, m.collection, m.importance_norm, v.vector FROM memories m LEFT JOIN vectors v USING (row)"
+        f"SELECT {named(AS_IT_IS)}, v.vector FROM memories m LEFT JOIN vectors v USING (row)"  # noqa: S608
         " WHERE m.id = ANY($1::uuid[]) AND NOT m.deleted"
     )
     found: dict[uuid.UUID, tuple[Put, float]] = {}
     for one in session.rows(sql, ids):
-        if one[11] is not None and len(one[11]) != 4 * dim:
-            raise damaged(f"a vector has {len(one[11])} bytes, not the {4 * dim} of dimension {dim}")
-        identity = uuid.UUID(bytes=one[0].bytes)
-        put = Put(
-            id=identity,
-            scope=Scope(one[1], one[2]),
-            memory_type=one[3],
-            coordinate=one[4],
-            payload="",
-            search_text="",
-            event_time=one[5],
-            ingest_time=one[6],
-            expires_at=one[7],
-            features=json.loads(one[8]) if one[8] else {},
-            collection=Collection(one[9]),
-            vector=None if one[11] is None else np.frombuffer(one[11], np.float32),
-        )
-        found[identity] = (put, one[10])
+        vector = one[-1]
+        if vector is not None and len(vector) != 4 * dim:
+            raise damaged(f"a vector has {len(vector)} bytes, not the {4 * dim} of dimension {dim}")
+        found[uuid.UUID(bytes=one[0])] = as_it_is(one, vector)
     return found
 
 
@@ -241,10 +226,12 @@ def coordinate_rows(session: Session) -> list[CoordinateRow]:
     return [(one[0], one[1], one[2], one[3], one[4]) for one in found]
 
 
-_MEMORY: Final = (
-    "m.row, uuid_send(m.id), m.tenant, m.namespace, m.memory_type, m.importance_norm, m.event_time, m.expires_at,"
-    " m.features, v.vector"
-)
+def named(columns: Sequence[str]) -> str:
+    """These columns of `memories m` as a query names them, ids as 16 bytes."""
+    return ", ".join("uuid_send(m.id)" if name == "id" else f"m.{name}" for name in columns)
+
+
+_MEMORY: Final = f"{named(SCANNED)}, v.vector"
 
 
 def batches(session: Session, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
@@ -283,24 +270,14 @@ def some(session: Session, ids: Sequence[uuid.UUID], dim: int) -> Iterator[Rows]
 
 
 def _rows(found: Sequence[Any], dim: int) -> Rows:
-    numbers, ids, tenants, namespaces, types, norms, times, expiries, features, vectors = zip(*found, strict=True)
+    vectors = [one[-1] for one in found]
     if any(one is None for one in vectors):
         raise damaged("a memory has no vector")
     joined = b"".join(vectors)
     if len(joined) != len(found) * dim * 4:
         raise damaged(f"{len(found)} memories have {len(joined)} bytes of vectors of dimension {dim}")
-    return Rows(
-        numbers[-1],
-        list(ids),
-        list(tenants),
-        list(namespaces),
-        list(types),
-        list(norms),
-        list(times),
-        [math.inf if expiry is None else expiry for expiry in expiries],
-        list(features),
-        np.frombuffer(joined, np.float32).reshape(len(found), dim),
-    )
+    made = np.frombuffer(joined, np.float32).reshape(len(found), dim)
+    return scanned([one[: len(SCANNED)] for one in found], made)
 
 
 def half_visible(session: Session) -> dict[str, int]:

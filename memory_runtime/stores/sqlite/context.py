@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from memory_runtime.model.records import Vector
+from memory_runtime.stores.rows import FUSED, fused
 from memory_runtime.stores.sqlite import fts
 from memory_runtime.stores.sqlite.filters import conditions
 from memory_runtime.stores.values import Row, Visible
@@ -40,7 +40,7 @@ def _seen(visible: Visible, *, along_scope: bool = False) -> tuple[str, list[Any
     return " AND ".join(where), values
 
 
-_ROW = "m.row, m.id, m.event_time, m.memory_type, m.coordinate, m.importance_norm, m.features, m.pinned"
+_ROW = ", ".join(f"m.{name}" for name in FUSED)
 
 
 def frequency(connection: sqlite3.Connection, word: str, *, limit: int) -> int:
@@ -91,7 +91,7 @@ def rows(connection: sqlite3.Connection, visible: Visible, ids: Sequence[bytes])
     for start in range(0, len(ids), _MAX_VARIABLES):
         part = ids[start : start + _MAX_VARIABLES]
         sql = f"SELECT {_ROW} FROM memories m WHERE m.id IN ({','.join('?' * len(part))}) AND {where}"  # noqa: S608
-        found.extend(map(_row, connection.execute(sql, (*part, *values))))
+        found.extend(map(fused, connection.execute(sql, (*part, *values))))
     return found
 
 
@@ -113,7 +113,7 @@ def around(
         bound = (*values, row.memory_type, row.event_time, row.row, low, high, reach)
         side: list[Row] = []
         last = row.event_time
-        for found in map(_row, connection.execute(sql, bound)):
+        for found in map(fused, connection.execute(sql, bound)):
             if abs(found.event_time - last) > gap:
                 break
             side.append(found)
@@ -147,7 +147,7 @@ def linked(
         )
         for name, other, weight in connection.execute(sql, (scope.tenant, scope.namespace, *names, limit)).fetchall():
             place = (float(other.partition(",")[0]), other)
-            for row in map(_row, connection.execute(there, (*place, *values))):
+            for row in map(fused, connection.execute(there, (*place, *values))):
                 found.extend((seed, row, weight) for seed in by_coordinate[name] if seed != row.id)
     return found
 
@@ -160,9 +160,3 @@ def vectors(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int,
         sql = f"SELECT row, vector FROM vectors WHERE row IN ({','.join('?' * len(part))})"  # noqa: S608
         found.update((row, np.frombuffer(blob, np.float32)) for row, blob in connection.execute(sql, part))
     return found
-
-
-def _row(found: Sequence[Any]) -> Row:
-    row, identity, event_time, memory_type, coordinate, importance, features, pinned = found
-    channels = json.loads(features) if features else {}
-    return Row(row, identity, event_time, memory_type, coordinate, importance, channels, bool(pinned))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from memory_runtime.stores.contracts import (
     Rows,
     TailTrimmed,
 )
+from memory_runtime.stores.rows import AS_IT_IS, SCANNED, as_it_is, scanned
 from memory_runtime.stores.values import CoordinateRow, CountKey, VectorTable
 
 _CHANGE = (
@@ -122,29 +122,14 @@ def _as_they_are(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int)
     for start in range(0, len(ids), _IDS_AT_ONCE):
         part = ids[start : start + _IDS_AT_ONCE]
         sql = (
-            "SELECT id, tenant, namespace, memory_type, coordinate, event_time, ingest_time, expires_at, features,"  # noqa: S608
-            " collection, importance_norm, vector, pinned FROM memories LEFT JOIN vectors USING (row)"
+            f"SELECT {', '.join(AS_IT_IS)}, vector FROM memories LEFT JOIN vectors USING (row)"  # noqa: S608
             f" WHERE id IN ({','.join('?' * len(part))}) AND deleted = 0"
         )
         for one in connection.execute(sql, part):
-            if one[11] is not None and len(one[11]) != 4 * dim:
-                raise sqlite3.DatabaseError(f"a vector has {len(one[11])} bytes, not the {4 * dim} of dimension {dim}")
-            put = Put(
-                id=uuid.UUID(bytes=one[0]),
-                scope=Scope(one[1], one[2]),
-                memory_type=one[3],
-                coordinate=one[4],
-                payload="",
-                search_text="",
-                event_time=one[5],
-                ingest_time=one[6],
-                expires_at=one[7],
-                features=json.loads(one[8]) if one[8] else {},
-                vector=None if one[11] is None else np.frombuffer(one[11], np.float32),
-                collection=Collection(one[9]),
-                pinned=bool(one[12]),
-            )
-            found[one[0]] = (put, one[10])
+            vector = one[-1]
+            if vector is not None and len(vector) != 4 * dim:
+                raise sqlite3.DatabaseError(f"a vector has {len(vector)} bytes, not the {4 * dim} of dimension {dim}")
+            found[one[0]] = as_it_is(one, vector)
     return found
 
 
@@ -162,7 +147,7 @@ def counts(connection: sqlite3.Connection) -> dict[CountKey, int]:
     return {(found[0], found[1], found[2], found[3]): found[4] for found in connection.execute(sql)}
 
 
-_MEMORY = "row, id, tenant, namespace, memory_type, importance_norm, event_time, expires_at, features, pinned"
+_MEMORY = ", ".join(SCANNED)
 _IDS_AT_ONCE = 500
 
 
@@ -198,20 +183,7 @@ def some(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int) -> Iter
 
 
 def _rows(connection: sqlite3.Connection, found: Sequence[Any], dim: int, table: VectorTable) -> Rows:
-    numbers, ids, tenants, namespaces, types, norms, times, expiries, features, pinned = zip(*found, strict=True)
-    return Rows(
-        numbers[-1],
-        list(ids),
-        list(tenants),
-        list(namespaces),
-        list(types),
-        list(norms),
-        list(times),
-        [math.inf if expiry is None else expiry for expiry in expiries],
-        list(features),
-        _vectors(connection, numbers, dim, table),
-        pinned if any(pinned) else (),
-    )
+    return scanned(found, _vectors(connection, [one[0] for one in found], dim, table))
 
 
 def _vectors(

@@ -65,6 +65,25 @@ def recalled(client: httpx.Client, min_seq: int, top_k: int = 100) -> set[int]:
     return {match["n"] for match in answer.json()["matches"]}
 
 
+def test_a_pin_holds_on_every_replica_after_a_restart_and_in_hybrid_recall(replica: Callable[..., Server]) -> None:
+    words = {"SOMA_EMBEDDING_PROVIDER": "hash", "SOMA_HALF_LIFE": "1d", "SOMA_VECTOR_DIM": "64"}
+    first, second = replica("a", **words), replica("b", **words)
+    old = {"timestamp": "2020-01-01", "pinned": True, "vector": None}
+    with first.client(tenant="acme") as a, second.client(tenant="acme") as b:
+        seq = max(
+            store(a, 1, **old, payload={"n": 1, "text": "tea"}), store(a, 2, vector=None, payload={"text": "tea"})
+        )
+        third = replica("c", **words)
+        with third.client(tenant="acme") as c:
+            for client in (a, b, c):
+                for asked in ({}, {"hybrid": True}):
+                    body = {"query": "tea", "min_seq": seq, "explain": True} | asked
+                    results = client.post("/recall_with_scores", json=body).json()["results"]
+                    pinned = next(one for one in results if one["payload"].get("n") == 1)
+                    assert pinned["explanation"]["half_life_seconds"] is None
+                    assert pinned["score"] > 0.1
+
+
 def test_what_one_replica_acknowledged_the_other_answers_with_and_what_one_deleted_is_gone(
     replica: Callable[[str], Server],
 ) -> None:
