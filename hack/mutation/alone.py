@@ -90,6 +90,14 @@ ALONE: Final = (
         f"{_LEDGER}::test_the_same_key_and_body_is_one_row_whoever_comes_first[sqlite]",
     ),
     Mutant(
+        "request-id-always-replayed",
+        "A request id's reply is not repeated once its memory is another.",
+        _REPLIES,
+        "return None if key.implicit and not _stands(connection, receipts, key.at) else receipts",
+        "return receipts",
+        f"{_CONTRACT}::test_a_request_id_is_answered_again_only_while_its_memory_is_as_it_left_it",
+    ),
+    Mutant(
         "idempotency-body-not-compared",
         "A key that stood for another body is a conflict.",
         _REPLIES,

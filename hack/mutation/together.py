@@ -26,6 +26,14 @@ TOGETHER: Final = (
         f"{_COLUMN}::test_the_change_feed_tells_every_column",
     ),
     Mutant(
+        "request-id-always-replayed-in-the-fleet",
+        "A request id's reply is not repeated once its memory is another, whichever replica is asked.",
+        "memory_runtime/stores/postgres/writing.py",
+        "if not unit.idempotency.implicit or _stands(work, receipts, unit.idempotency.at):",
+        "if receipts:",
+        f"{_FLEET}/test_ledger_contract.py::test_a_request_id_is_answered_again_only_while_its_memory_is_as_it_left_it",
+    ),
+    Mutant(
         "scan-drops-the-pin",
         "A pin survives a restart, and reaches the vector store.",
         _ROWS,

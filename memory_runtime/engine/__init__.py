@@ -20,6 +20,7 @@ from memory_runtime.engine.types import (
     Suppressed,
     Unset,
 )
+from memory_runtime.engine.writing import RequestId
 
 __all__ = [
     "UNSET",
@@ -34,6 +35,7 @@ __all__ = [
     "Readiness",
     "RecallRequest",
     "RecallResult",
+    "RequestId",
     "Stats",
     "Suppressed",
     "Unset",

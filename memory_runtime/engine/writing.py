@@ -28,6 +28,15 @@ from memory_runtime.telemetry.tracing import current_traceparent
 MAX_KEY_LENGTH = 512
 
 
+class RequestId(str):
+    """A request's id in the place of an idempotency key: the caller may not have meant it as one.
+
+    Its reply is given again only while every memory is as that reply left it; otherwise the write is done anew.
+    """
+
+    __slots__ = ()
+
+
 class Storekeeper:
     """Writes of one engine."""
 
@@ -82,7 +91,7 @@ class Storekeeper:
                 field="idempotency_key",
                 remedy="send a UUID",
             )
-        return IdempotencyKey(scope, operation, key, digest, self._clock())
+        return IdempotencyKey(scope, operation, key, digest, self._clock(), isinstance(key, RequestId))
 
     async def _vectors(self, checked: Sequence[Checked]) -> tuple[list[Vector], list[str]]:
         texts = [payload_text(one.item.payload) for one in checked if one.vector is None]

@@ -88,13 +88,18 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """The caller's key within its scope and operation, and the hash of the body that it stands for."""
+    """The caller's key within its scope and operation, and the hash of the body that it stands for.
+
+    An `implicit` key was not meant as one (a request id): its reply is given again only while every memory is as that
+    reply left it, and the write is done anew otherwise. `at` is the moment of the call.
+    """
 
     scope: Scope
     operation: str
     key: str
     body_hash: str
     at: float
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,11 @@ class Receipt(NamedTuple):
     seq: int
     created: bool
     changed: bool
+
+
+def left_versions(receipts: Sequence[Receipt]) -> dict[uuid.UUID, int]:
+    """The version that a reply left each of its memories at: the last one, where a unit wrote one of them twice."""
+    return {one.id: one.version for one in receipts}
 
 
 @dataclass(frozen=True, slots=True)

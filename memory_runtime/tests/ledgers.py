@@ -48,8 +48,8 @@ def link(source: float, target: float, link_type: str = "related", weight: float
     return Link(ACME, Edge((float(source),), (float(target),), link_type, weight, metadata), 4000.0)
 
 
-def key(name: str, body: str = "body", scope: Scope = ACME) -> IdempotencyKey:
-    return IdempotencyKey(scope, "store", name, body, 2000.0)
+def key(name: str, body: str = "body", scope: Scope = ACME, **rest: Any) -> IdempotencyKey:
+    return IdempotencyKey(scope, "store", name, body, **({"at": 2000.0} | rest))
 
 
 def normaliser(state: str | None) -> ImportanceNormaliser:

@@ -11,7 +11,7 @@ import asyncpg
 from memory_runtime.stores.contracts import Operation
 from memory_runtime.stores.postgres import filters, words
 from memory_runtime.stores.postgres.session import Bound, Session, TurnNeeded
-from memory_runtime.stores.postgres.states import Join, Outgoing, Place, State, Work
+from memory_runtime.stores.postgres.states import Join, Outgoing, Place, Reply, State, Work
 
 COPY_FROM: Final = 48
 """Rows from which COPY is quicker than arrays: it costs a round trip of its own."""
@@ -176,7 +176,7 @@ def flush(
     _vectors(batch, changed, reembedding=work.head.reembedding)
     documents, tokens = _texts(batch, changed)
     batch.insert("outbox", _OUTBOX, [_outgoing(one) for one in work.outbox])
-    batch.insert("idempotency", _REPLIES, [(one.digest, *one.values) for one in work.new_replies])
+    _replies(batch, work.new_replies)
     batch.insert("audit", _AUDIT, work.audit)
     batch.insert(
         "origin_versions",
@@ -209,6 +209,15 @@ def flush(
         batch.add(f"{head} WHERE xmin = {bound(work.version)}::xid RETURNING 1")
         _finish_alone(batch, notice)
     _settle(work, changed)
+
+
+def _replies(batch: Batch, replies: Sequence[Reply]) -> None:
+    # of several that a group gave under one key, the last stands
+    rows = {one.digest: (one.digest, *one.values) for one in replies}
+    replace = (
+        "ON CONFLICT (digest) DO UPDATE SET body_hash = excluded.body_hash, reply = excluded.reply, at = excluded.at"
+    )
+    batch.insert("idempotency", _REPLIES, list(rows.values()), replace if any(one.over for one in replies) else "")
 
 
 def _finish_alone(batch: Batch, notice: str) -> None:

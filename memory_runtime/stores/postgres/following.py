@@ -25,6 +25,7 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Rows,
     TailTrimmed,
+    left_versions,
 )
 from memory_runtime.stores.postgres.session import Session
 from memory_runtime.stores.rows import AS_IT_IS, SCANNED, as_it_is, scanned
@@ -165,9 +166,23 @@ def _named(text: str) -> uuid.UUID:
 
 
 def find_reply(session: Session, key: IdempotencyKey) -> tuple[Receipt, ...] | None:
-    """The reply that this key was given before. Raises Conflict when it stood for another body."""
+    """The reply that this key was given before, if it may be given again. Raises Conflict for another body."""
     found = session.row("SELECT body_hash, reply FROM idempotency WHERE digest = $1", digest(key))
-    return None if found is None else reply_of(found[0], found[1], key)
+    receipts = None if found is None else reply_of(found[0], found[1], key)
+    return None if receipts and key.implicit and not _stands(session, receipts, key.at) else receipts
+
+
+def _stands(session: Session, receipts: Sequence[Receipt], now: float) -> bool:
+    """Whether every memory is as these receipts left it: of that version, neither deleted nor expired."""
+    wanted = left_versions(receipts)
+    there = session.value(
+        "SELECT count(*) FROM memories m JOIN unnest($1::uuid[], $2::bigint[]) x(id, version) USING (id, version)"
+        " WHERE NOT m.deleted AND (m.expires_at IS NULL OR m.expires_at > $3)",
+        list(wanted),
+        list(wanted.values()),
+        now,
+    )
+    return int(there) == len(wanted)
 
 
 def reply_of(body_hash: str, reply: str, key: IdempotencyKey) -> tuple[Receipt, ...]:

@@ -102,10 +102,11 @@ class Join:
 
 @dataclass(slots=True)
 class Reply:
-    """A row of the idempotency table to be."""
+    """A row of the idempotency table to be; `over` one that is there, whose reply no longer stands."""
 
     digest: uuid.UUID
     values: tuple[Any, ...]
+    over: bool = False
 
 
 @dataclass(slots=True)

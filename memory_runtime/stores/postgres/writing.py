@@ -24,6 +24,7 @@ from memory_runtime.stores.contracts import (
     Put,
     Receipt,
     Unit,
+    left_versions,
 )
 from memory_runtime.stores.postgres.following import digest, reply_of
 from memory_runtime.stores.postgres.graph import identity
@@ -53,7 +54,9 @@ def _run(work: Work, unit: Unit, normalise: Normalise, audit_tail: Callable[[], 
     if unit.idempotency is not None:
         known = work.replies.get(digest(unit.idempotency))
         if known is not None:
-            return Committed(reply_of(*known, unit.idempotency), replayed=True)
+            receipts = reply_of(*known, unit.idempotency)
+            if not unit.idempotency.implicit or _stands(work, receipts, unit.idempotency.at):
+                return Committed(receipts, replayed=True)
     told = unit.tells_of
     if told is not None and not work.tell((told.origin, told.id), told.version):
         return Committed((), late=True)
@@ -63,6 +66,17 @@ def _run(work: Work, unit: Unit, normalise: Normalise, audit_tail: Callable[[], 
     if unit.idempotency is not None:
         _keep_reply(work, unit.idempotency, receipts)
     return Committed(receipts)
+
+
+def _stands(work: Work, receipts: Sequence[Receipt], now: float) -> bool:
+    """Whether every memory is as these receipts left it; they are of the same writes, so `work` knows their rows."""
+    for memory, version in left_versions(receipts).items():
+        state = work.states.get(memory)
+        if state is None or state.deleted or state.version != version:
+            return False
+        if state.expires_at is not None and state.expires_at <= now:
+            return False
+    return True
 
 
 def _write(work: Work, write: Put | Delete | Link, unit: Unit, normalise: Normalise) -> Receipt:
@@ -214,7 +228,7 @@ def _keep_reply(work: Work, key: IdempotencyKey, receipts: Sequence[Receipt]) ->
     reply = json.dumps([[r.id.hex, r.version, r.seq, r.created, r.changed] for r in receipts], separators=(",", ":"))
     found = digest(key)
     values = (key.scope.tenant, key.scope.namespace, key.operation, key.key, key.body_hash, reply, key.at)
-    work.new_replies.append(Reply(found, values))
+    work.new_replies.append(Reply(found, values, over=work.replies.get(found) is not None))
     work.replies[found] = (key.body_hash, reply)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from memory_runtime.engine import MemoryEngine
+from memory_runtime.engine import MemoryEngine, RequestId
 from memory_runtime.model.canonical import canonical_json, content_hash, parse_json
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import Scope
@@ -36,7 +36,8 @@ def idempotency_key(request: Request, body: BaseModel) -> str | None:
     """The key under which a repeated request is answered with the first one's reply; None where none was sent.
 
     `Idempotency-Key` with another body is a conflict. `X-Request-ID` is what existing clients send for the same
-    purpose, and also what proxies and tracers send with unrelated requests: there the body is part of the key.
+    purpose, and also what proxies and tracers send with unrelated requests: there the body is part of the key, and the
+    reply is repeated only while the memories are as it left them.
     """
     key = request.headers.get("idempotency-key", "").strip()
     if key:
@@ -50,7 +51,7 @@ def idempotency_key(request: Request, body: BaseModel) -> str | None:
     given = request.headers.get("x-request-id", "").strip()
     if not given or len(given) > LONGEST_KEY or not given.isprintable():
         return None
-    return f"request:{given}:{content_hash(body.model_dump(mode='json'))}"
+    return RequestId(f"request:{given}:{content_hash(body.model_dump(mode='json'))}")
 
 
 def asked_for_receipt(request: Request) -> bool:

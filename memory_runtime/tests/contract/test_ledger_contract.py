@@ -131,6 +131,40 @@ async def test_the_same_key_with_another_body_is_a_conflict_also_after_restart(p
     assert await ledger.get(put(2).id) is None
 
 
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_request_id_is_answered_again_only_while_its_memory_is_as_it_left_it(
+    place: Place, together: bool
+) -> None:
+    """Whatever came in between: after each answer, the memory is what that request asked for."""
+    generator = np.random.default_rng(7)
+    ledger = place.open()
+    choices: list[Unit] = [
+        *(Unit([put(1, text)], key(f"request:{text}", at=2000.0, implicit=True)) for text in ("a", "b")),
+        Unit([put(1, "gone by then", expires_at=1500.0)], key("request:expired", at=2000.0, implicit=True)),
+        Unit([put(1, "first"), put(2), put(1, "both")], key("request:bulk", implicit=True)),
+        Unit([drop(1)]),
+    ]
+    asked = [0, 1, 0, 0, 4, 0, 0, 2, 2, 3, 3, 1, 3, *map(int, generator.integers(0, len(choices), 60))]
+    before, text = "", ""
+    for start in range(0, len(asked), 6 if together else 1):
+        part = asked[start : start + (6 if together else 1)]
+        fates = await ledger.commit_many([choices[one] for one in part])
+        for number, fate in zip(part, fates, strict=True):
+            if choices[number].idempotency is None:
+                text = ""
+            else:
+                text = choices[number].writes[-1].search_text
+                assert fate.replayed == (text == before and text != "gone by then"), (number, text)
+            before = text
+        found = await ledger.get(identity(1))
+        assert (found.payload["text"] if found else "") == text
+        guard = choices[part[-1]].idempotency
+        if guard is not None:
+            reply = await ledger.read(lambda view, guard=guard: view.find_reply(guard))
+            assert (reply is None) == (text == "gone by then")
+    assert set(place.half_visible().values()) == {0}
+
+
 async def test_a_late_event_undoes_nothing(place: Place) -> None:
     ledger = place.open()
 

@@ -64,6 +64,36 @@ def test_request_id_makes_a_retry_safe_and_is_no_conflict_for_another_body(http)
     assert "Idempotency-Replayed" not in other.headers
 
 
+@pytest.mark.parametrize("route", ["/store", "/memories", "/store_bulk", "/remember"])
+def test_under_one_request_id_the_last_request_wins(http, route):
+    headers = {"X-Request-ID": uuid.uuid4().hex}
+
+    def store(text):
+        body = {"coord": "1,2", "payload": {"text": text}}
+        answer = http.post(route, json={"items": [body]} if route == "/store_bulk" else body, headers=headers)
+        assert answer.status_code == 200
+        assert http.get("/memories/1,2").json()["memory"]["payload"]["text"] == text
+        return "Idempotency-Replayed" in answer.headers
+
+    assert [store(text) for text in "abaabb"] == [False, False, False, True, False, True]
+    for _ in range(2):
+        assert http.delete("/memories/1,2", headers=headers).json()["deleted"]
+        assert [store("b"), store("b")] == [False, True]
+
+
+def test_a_request_id_repeats_links_and_deletes_as_they_are_asked(http):
+    headers = {"X-Request-ID": uuid.uuid4().hex}
+    for coord in ("1", "2"):
+        http.post("/store", json={"coord": coord, "payload": {}})
+    link = {"from_coord": "1", "to_coord": "2", "link_type": "cause", "strength": 0.5}
+    for strength in (0.5, 0.75, 0.5):
+        assert http.post("/graph/link", json=link | {"strength": strength}, headers=headers).status_code == 200
+        assert [one["strength"] for one in http.get("/graph/links").json()["links"]] == [strength]
+    assert http.delete("/memories/2", headers=headers).json()["deleted"]
+    http.post("/store", json={"coord": "2", "payload": {}})
+    assert http.delete("/memories/2", headers=headers).json()["deleted"]
+
+
 def test_storing_again_is_an_update_and_its_delete_finds_it(http):
     """Defect 2 of the original: a re-store made a duplicate, and delete left its content searchable."""
     for text in ("Ann lives in Porto", "Ann lives in Lisbon"):
