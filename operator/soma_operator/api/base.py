@@ -10,14 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`message` is `what is wrong: the remedy`; `field` names the culprit, relative to the model (`.replicas`)."""
+    """`message` is `what is wrong: the remedy`; `field` names the culprit, relative to the model (`.replicas`).
+
+    Without `cel`, for what CEL cannot say, the operator alone holds to it: the resource is Stalled.
+    """
 
     cel: str
     message: str
@@ -56,13 +59,38 @@ class ApiModel(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler.resolve_ref_schema(handler(core_schema))
-        if cls.rules:
-            schema["x-kubernetes-validations"] = [rule.validation() for rule in cls.rules]
+        said = [rule.validation() for rule in cls.rules if rule.cel]
+        if said:
+            schema["x-kubernetes-validations"] = said
         return schema
 
     def to_manifest(self) -> dict[str, Any]:
         """JSON-compatible dictionary with the names of the wire; what is None is left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class OneEach:
+    """Marks a list whose items differ in `keys` (names on the wire). The API server holds to it at admission, the
+    model on what was stored before: Kubernetes refuses an object with such an item twice."""
+
+    keys: tuple[str, ...]
+
+    def __init__(self, *keys: str) -> None:
+        object.__setattr__(self, "keys", keys)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(inner), "x-kubernetes-list-map-keys": list(self.keys)}
+
+    def _check(self, items: tuple[ApiModel, ...]) -> tuple[ApiModel, ...]:
+        seen = [tuple(item.to_manifest().get(key) for key in self.keys) for item in items]
+        if len(set(seen)) < len(seen):
+            reason = f"has two items with the same {' and '.join(self.keys)}"
+            raise PydanticCustomError("rule", reason, {"field": "", "remedy": "remove one"})
+        return items
 
 
 class StatusModel(ApiModel):

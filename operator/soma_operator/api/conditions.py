@@ -96,6 +96,7 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     ADMISSION_DENIED = "AdmissionDenied"
     API_UNAVAILABLE = "APIUnavailable"
+    SERVER_ERROR = "ServerError"
     # Dependencies
     REACHABLE = "Reachable"
     UNREACHABLE = "Unreachable"

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from soma_operator.api.affinity import Affinity
-from soma_operator.api.base import ApiModel
+from soma_operator.api.base import ApiModel, OneEach
 from soma_operator.api.values import DnsName, LabelKey, LabelValue, ShortText
 
 
@@ -75,7 +75,14 @@ class Scheduling(ApiModel):
     affinity: Affinity | None = None
     """Attraction to and repulsion from nodes and pods."""
 
-    topology_spread: Annotated[tuple[TopologySpreadConstraint, ...], Field(max_length=8)] | None = None
+    topology_spread: (
+        Annotated[
+            tuple[TopologySpreadConstraint, ...],
+            Field(max_length=8),
+            OneEach("topologyKey", "whenUnsatisfiable"),
+        ]
+        | None
+    ) = None
     """How the replicas spread over zones and nodes. Left out: over nodes, preferred, with more than one replica."""
 
     priority_class_name: DnsName | None = None

@@ -3,6 +3,8 @@ API server estimates the cost of CEL rules from it."""
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
@@ -20,6 +22,22 @@ DurationOrNone = Annotated[str, StringConstraints(pattern=f"^(none|{_POSITIVE})$
 
 ByteQuantity = Annotated[str, StringConstraints(pattern=rf"^{_NUMBER}(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)$", max_length=32)]
 """Bytes as Kubernetes writes them, more than none, with a unit (`10` alone would be ten bytes): `10Gi`, `500M`."""
+
+
+_UNITS = {
+    suffix: base**power
+    for base, suffixes in ((1000, ("k", "M", "G", "T", "P", "E")), (1024, ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")))
+    for power, suffix in enumerate(suffixes, start=1)
+}
+
+
+def amount(quantity: str) -> Fraction:
+    """What a Kubernetes quantity stands for, exactly; raises ValueError for what is none."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", quantity, re.ASCII)
+    if match is None or match[2] not in {"", "m", *_UNITS}:
+        raise ValueError("not a quantity")
+    number = Fraction(match[1])
+    return number / 1000 if match[2] == "m" else number * _UNITS.get(match[2], 1)
 
 
 def _text(value: Any) -> Any:

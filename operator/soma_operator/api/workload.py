@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from soma_operator.api.base import ApiModel, Rule
+from soma_operator.api.base import ApiModel, OneEach, Rule
 from soma_operator.api.placement import Scheduling
-from soma_operator.api.values import DnsName, EnvName, LabelKey, LabelValue, Quantity, Replicas, SecretKey
+from soma_operator.api.values import DnsName, EnvName, LabelKey, LabelValue, Quantity, Replicas, SecretKey, amount
 
 Resources = Annotated[dict[LabelKey, Quantity], Field(max_length=16)]
 Percentage = Annotated[int, Field(ge=1, le=1000)]
@@ -23,6 +23,18 @@ class ResourceRequirements(ApiModel):
 
     limits: Resources | None = None
     """At most this much: above its memory limit the pod is killed, above its CPU limit it is slowed."""
+
+    rules = (
+        Rule(
+            "",
+            "a limit is lower than the request of the same resource: raise the limit or lower the request",
+            ".limits",
+            lambda needs: all(
+                amount(limit) >= amount((needs.requests or {}).get(name, "0"))
+                for name, limit in (needs.limits or {}).items()
+            ),
+        ),
+    )
 
 
 class Autoscaling(ApiModel):
@@ -63,7 +75,8 @@ class Workload(ApiModel):
     """Let a HorizontalPodAutoscaler decide the number of pods; only in distributed mode, and not with replicas."""
 
     resources: ResourceRequirements | None = None
-    """CPU and memory of one pod. Left out: requests of 250m and 512Mi, and a memory limit of 2Gi."""
+    """CPU, memory and disk of one pod. What is left out of it: requests of 250m and 512Mi, a memory limit of 2Gi; in
+    distributed mode the API's pods also request 2Gi of ephemeral-storage, where they save their index."""
 
     scheduling: Scheduling = Field(default_factory=Scheduling)
     """Which nodes the pods may run on."""
@@ -174,9 +187,7 @@ class PodTemplate(ApiModel):
     annotations: Annotated[dict[LabelKey, AnnotationValue], Field(max_length=64)] = Field(default_factory=dict)
     """Annotations added to the pods, such as those of Vault Agent or a service mesh."""
 
-    env: Annotated[
-        tuple[EnvVar, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-map-keys": ["name"]})
-    ] = ()
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=64), OneEach("name")] = ()
     """Environment variables added to the runtime's container; they win over the settings the operator writes."""
 
     termination_grace_period_seconds: Annotated[int, Field(ge=10, le=3600)] = 45

@@ -11,8 +11,21 @@ from typing import Any
 from soma_operator.api import Reason
 
 _QUOTED = re.compile(r'"[^"]*"')
+# "Forbidden:" alone says only that the value may not be there, on a new object too.
+_IMMUTABLE = re.compile(
+    r"immutable|may not (change|be changed|update)|updates to .* (for fields other than|are forbidden)"
+    r"|can(no|\s?no)t be (changed|updated|decreased|less|shrunk)|field can not be|may not be (updated|decreased)"
+)
+_TYPED = re.compile(r"typed \w+ object \([^)]*\): (.*)", re.DOTALL)
+_STORE = (
+    "etcdserver",
+    "leader changed",
+    "deadline exceeded",
+    "timed out",
+    "connection refused",
+    "transport is closing",
+)
 MESSAGE_LIMIT = 256
-RETRYABLE = frozenset({Reason.API_UNAVAILABLE, Reason.QUOTA_EXCEEDED, Reason.ADMISSION_DENIED, Reason.FORBIDDEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,8 @@ def classify(status: int, content_type: str, body: bytes, headers: Mapping[str, 
         return ApiError(409, Reason.RESOURCE_CONFLICT, _clip(message), conflict=True)
     if status in (400, 413, 415, 422):
         return _refused(status, message, causes)
+    if status == 500:
+        return _internal(message)
     return ApiError(status, Reason.API_UNAVAILABLE, f"the API server answered {status}", retry_after=_seconds(headers))
 
 
@@ -75,8 +90,21 @@ def _forbidden(message: str, causes: list[Mapping[str, Any]]) -> ApiError:
     return ApiError(403, Reason.ADMISSION_DENIED, _clip("refused by admission: " + _after_name(message)))
 
 
+def _internal(message: str) -> ApiError:
+    """A 500 is an answer. Only where the store behind the API server failed was nothing learned: that passes."""
+    typed = _TYPED.search(message)
+    if typed is not None:
+        # The object itself cannot be read, such as a list with an item twice: it never will be.
+        return ApiError(500, Reason.REFUSED, _clip(_QUOTED.sub("…", typed.group(1))))
+    if "webhook" in message:
+        return ApiError(500, Reason.ADMISSION_DENIED, "an admission webhook does not answer as it should")
+    if not message or any(word in message for word in _STORE):
+        return ApiError(500, Reason.API_UNAVAILABLE, "the API server answered 500")
+    return ApiError(500, Reason.SERVER_ERROR, _clip("the API server answered 500: " + _after_name(message)))
+
+
 def _refused(status: int, message: str, causes: list[Mapping[str, Any]]) -> ApiError:
-    immutable = [c for c in causes if "immutable" in str(c.get("message", "")) or "Forbidden" in str(c.get("message"))]
+    immutable = [cause for cause in causes if _IMMUTABLE.search(str(cause.get("message", "")))]
     if immutable:
         field = str(immutable[0].get("field", ""))
         return ApiError(status, Reason.IMMUTABLE_CONFLICT, f"{field} cannot be changed on the existing object")

@@ -38,10 +38,12 @@ from soma_operator.catalog.names import (
     token_name,
 )
 from soma_operator.desired.connections import Connection, connections
+from soma_operator.desired.environment import environment
 from soma_operator.desired.images import resolve
 from soma_operator.desired.inputs import Inputs
 from soma_operator.desired.network import allowed, reachable
 from soma_operator.desired.render import Child, Stage, canonical_hash, make_child
+from soma_operator.desired.resources import JOB_RESOURCES, resources
 from soma_operator.desired.runtime_settings import DATA_DIR, GRPC_PORT, HTTP_PORT, ledger_settings, settings_text
 
 __all__ = ["Child", "Stage", "children", "instance_labels"]
@@ -156,7 +158,7 @@ def _migration(inputs: Inputs, context: Mapping[str, Any]) -> Child:
     credentials = [c for c in connections(spec) if c.name == "postgres"]
     given = {
         **context, **ledger, **_certificates(credentials), "role": Component.MIGRATION.label, "selector": labels,
-        "args": ["migrate"], "once": True, "resources": _JOB_RESOURCES, "topology_spread": [],
+        "args": ["migrate"], "once": True, "resources": JOB_RESOURCES, "topology_spread": [],
         "scheduling": _scheduling(spec.api)[0], "grace_period": spec.pod_template.termination_grace_period_seconds,
     }  # fmt: skip
     draft = _child(inputs, JOB, migration_name(inputs.name, ""), Stage.MIGRATION, "job", given)
@@ -200,6 +202,7 @@ def _context(inputs: Inputs) -> dict[str, Any]:
         "token_key": key,
         "digests": digests,
         "once": False,
+        "environment": environment,
         **_certificates(connections(spec)),
         # A mount within a mount that is read-only cannot be made: certificates lie beside the settings.
         "config_dir": "/etc/soma" if spec.mode is Mode.EMBEDDED else "/etc/soma/config",
@@ -233,10 +236,6 @@ def _port(name: str, number: int) -> dict[str, Any]:
     return {"port_name": name, "port": number}
 
 
-_DEFAULT_RESOURCES = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
-_JOB_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
-
-
 def _scheduling(workload: Workload) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
     """Where pods may run, and how they are spread."""
     scheduling = workload.scheduling.to_manifest()
@@ -249,9 +248,10 @@ def _pod(role: Role, spec: SomaMemorySpec) -> dict[str, Any]:
     scheduling, spread = _scheduling(workload)
     if not spread and role.replicas != 1:
         spread = [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}]
+    keeps_snapshots = spec.mode is Mode.DISTRIBUTED and role.component is Component.API
     return {
         "args": ["serve"] if role.component is Component.API else ["consume"],
-        "resources": workload.resources.to_manifest() if workload.resources else _DEFAULT_RESOURCES,
+        "resources": resources(workload.resources, snapshots=keeps_snapshots),
         "scheduling": scheduling,
         "topology_spread": list(spread),
         "grace_period": spec.pod_template.termination_grace_period_seconds,

@@ -24,9 +24,9 @@ def resolve(spec: SomaMemorySpec, defaults: Defaults) -> RuntimeImage:
     if spec.image.digest:
         reference = f"{repository}@{spec.image.digest}"
     elif spec.image.tag or spec.version:
-        reference = f"{repository}:{spec.image.tag or spec.version}"
+        reference = f"{repository}:{spec.image.tag or _tag(spec.version or '')}"
     elif spec.image.repository:
-        reference = f"{repository}:{defaults.version}"
+        reference = f"{repository}:{_tag(defaults.version)}"
     else:
         reference = defaults.image
     version = spec.version or spec.image.tag or (spec.image.digest or "")[:19] or defaults.version
@@ -38,3 +38,8 @@ def _repository(reference: str) -> str:
     plain = reference.partition("@")[0]
     head, slash, tail = plain.rpartition("/")
     return head + slash + tail.partition(":")[0]
+
+
+def _tag(version: str) -> str:
+    """The tag of a version. Tags hold no `+`, so build metadata is written as Helm writes it in a registry: 1.2.3_4."""
+    return version.replace("+", "_")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
 
 from soma_operator.api import SomaMemorySpec
 from soma_operator.api.scoring import Scoring, ScoringPreset
+from soma_operator.api.values import amount
 from soma_operator.desired.connections import HTTP_PORT, connections
 
 __all__ = ["DATA_DIR", "GRPC_PORT", "HTTP_PORT", "ledger_settings", "quantity", "runtime_settings", "settings_text"]
@@ -19,11 +19,6 @@ _PRESET_HALF_LIFE = {
     ScoringPreset.SIMILARITY: "none",
     ScoringPreset.BALANCED: "30d",
     ScoringPreset.RECENT: "1d",
-}
-_UNITS = {
-    suffix: base**power
-    for base, suffixes in ((1000, ("k", "M", "G", "T", "P", "E")), (1024, ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")))
-    for power, suffix in enumerate(suffixes, start=1)
 }
 
 
@@ -108,10 +103,4 @@ def _connections(spec: SomaMemorySpec) -> dict[str, Any]:
 
 def quantity(text: str) -> int:
     """Bytes of a Kubernetes quantity, rounded down."""
-    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    if match is None:
-        raise ValueError("not a quantity")
-    number, unit = match.groups()
-    if unit == "m":
-        return int(float(number) / 1000)
-    return int(float(number) * _UNITS.get(unit, 1))
+    return int(amount(text))

@@ -53,6 +53,12 @@ def own_paths(metadata: Mapping[str, Any]) -> frozenset[Path] | None:
     return None if entry is None else paths(entry.get("fieldsV1") or _EMPTY)
 
 
+def others_paths(metadata: Mapping[str, Any]) -> frozenset[Path]:
+    """The paths of all entries but ours."""
+    others = (entry for entry in entries(metadata) if not _ours(entry))
+    return frozenset(path for entry in others for path in paths(entry.get("fieldsV1") or _EMPTY))
+
+
 def digest(members: Iterable[Path]) -> str:
     """Hash of a set of paths, independent of their order."""
     text = json.dumps(sorted(members), separators=(",", ":"))

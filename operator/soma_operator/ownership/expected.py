@@ -9,10 +9,12 @@ unexpected digest is verified before it counts as drift.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from soma_operator.ownership.entries import Path
+
+_GONE = object()
 
 _POD = "spec.template.spec"
 _CONTAINER = f"{_POD}.containers[]"
@@ -70,8 +72,48 @@ def _members(value: Any, place: str, prefix: Path) -> Iterator[Path]:
 
 def _items(values: Sequence[Mapping[str, Any]], place: str, prefix: Path) -> Iterator[Path]:
     for item in values:
-        keys = {key: item[key] for key in KEYED[place] if key in item}
-        element = (*prefix, "k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True))
+        element = (*prefix, item_element(item, place))
         yield element
         if f"{place}[]" not in ATOMIC:
             yield from _members(item, f"{place}[]", element)
+
+
+def item_element(item: Mapping[str, Any], place: str) -> str:
+    """How FieldsV1 names an item of the keyed list at `place`."""
+    keys = {key: item[key] for key in KEYED[place] if key in item}
+    return "k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True)
+
+
+def without(manifest: Mapping[str, Any], dropped: Collection[Path]) -> dict[str, Any]:
+    """The manifest without these members: what is not applied is not taken from whoever has it.
+
+    What an apply is refused without stays: identity, and the keys of an item that keeps anything else.
+    """
+    kept: dict[str, Any] = _kept(manifest, "", (), dropped)
+    return kept
+
+
+def _kept(value: Any, place: str, prefix: Path, dropped: Collection[Path]) -> Any:
+    if isinstance(value, Mapping) and value and place not in ATOMIC:
+        left = {}
+        for name, inner in value.items():
+            where = f"{place}.{name}" if place else name
+            kept = inner if where in _IDENTITY else _kept(inner, where, (*prefix, f"f:{name}"), dropped)
+            if kept is not _GONE:
+                left[name] = kept
+        return left or _GONE
+    if isinstance(value, list) and value and place in KEYED:
+        items = [kept for item in value if (kept := _kept_item(item, place, prefix, dropped)) is not _GONE]
+        return items or _GONE
+    return _GONE if prefix in dropped else value
+
+
+def _kept_item(item: Mapping[str, Any], place: str, prefix: Path, dropped: Collection[Path]) -> Any:
+    element = (*prefix, item_element(item, place))
+    if f"{place}[]" in ATOMIC:
+        return _GONE if element in dropped else item
+    kept = _kept(item, f"{place}[]", element, dropped)
+    if element in dropped and kept is _GONE:
+        return _GONE
+    keys = {key: item[key] for key in KEYED[place] if key in item}
+    return keys if kept is _GONE else {**keys, **kept}

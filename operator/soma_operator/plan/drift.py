@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from soma_operator.api.spec import IgnoredPath
 from soma_operator.catalog.kinds import Kind, Ref
-from soma_operator.ownership.entries import Path, editor_of, entries, own_paths, readable
-from soma_operator.ownership.expected import KEYED
+from soma_operator.catalog.names import DESIRED_HASH, MANAGED_BY_LABEL, MEMORY_LABEL, TEMPLATE_HASH
+from soma_operator.ownership.entries import Path, editor_of, entries, others_paths, own_paths, readable
+from soma_operator.ownership.expected import ATOMIC, KEYED, expected_paths, item_element
 
 CORRECTIONS = 5
 WINDOW_SECONDS = 600.0
 _REMEMBERED = 1000
+_BOOKKEEPING: tuple[Path, ...] = (
+    ("f:metadata", "f:ownerReferences"),
+    ("f:metadata", "f:labels", f"f:{MANAGED_BY_LABEL}"),
+    ("f:metadata", "f:labels", f"f:{MEMORY_LABEL}"),
+    ("f:metadata", "f:annotations", f"f:{DESIRED_HASH}"),
+    ("f:metadata", "f:annotations", f"f:{TEMPLATE_HASH}"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ def edits(ref: Ref, live: Mapping[str, Any], applied: Mapping[str, Any], ignored
     missing = sorted((own_paths(applied) or frozenset()) - ours)
     found: list[Edit] = []
     for path in missing:
-        if any(path[: len(prefix)] == prefix for prefix in ignored):
+        if is_ignored(path, ignored):
             continue
         if found and path[: len(found[-1].path)] == found[-1].path:
             continue
@@ -58,8 +64,18 @@ def _time_of(metadata: Mapping[str, Any], manager: str) -> str | None:
 
 
 def ignored_paths(kind: Kind, manifest: Mapping[str, Any], ignored: Sequence[IgnoredPath]) -> list[Path]:
-    """Translate JSON pointers into paths; a number in a keyed list is the position in our own manifest."""
+    """Translate JSON pointers into paths; a number in a keyed list is the position in our own manifest.
+
+    A pointer into a list or map that Kubernetes replaces as a whole stands for that whole: nobody can own less of it.
+    """
     return [_translate(manifest, item.path) for item in ignored if item.kind == kind.name]
+
+
+def is_ignored(path: Path, ignored: Sequence[Path]) -> bool:
+    """Whether `path` is left to others: what ties the object to its SomaMemory never is."""
+    if any(path[: len(own)] == own for own in _BOOKKEEPING):
+        return False
+    return any(path[: len(prefix)] == prefix for prefix in ignored)
 
 
 def _translate(manifest: Any, pointer: str) -> Path:
@@ -67,10 +83,11 @@ def _translate(manifest: Any, pointer: str) -> Path:
     place, node = "", manifest
     for raw in pointer.strip("/").split("/"):
         name = raw.replace("~1", "/").replace("~0", "~")
-        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+        if place in ATOMIC or (isinstance(node, list) and place not in KEYED):
+            break
+        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
             node = node[int(name)]
-            keys = {key: node[key] for key in KEYED.get(place, ()) if key in node}
-            path.append("k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True))
+            path.append(item_element(node, place))
             place += "[]"
         else:
             node = node.get(name) if isinstance(node, Mapping) else None
@@ -79,24 +96,17 @@ def _translate(manifest: Any, pointer: str) -> Path:
     return tuple(path)
 
 
-def without(manifest: Mapping[str, Any], pointers: Sequence[str]) -> dict[str, Any]:
-    """The manifest without the fields that others may have: what is not applied is not taken back."""
-    pruned: dict[str, Any] = deepcopy(dict(manifest))
-    for pointer in pointers:
-        _remove(pruned, [part.replace("~1", "/").replace("~0", "~") for part in pointer.strip("/").split("/")])
-    return pruned
-
-
-def _remove(node: Any, parts: list[str]) -> None:
-    head, rest = parts[0], parts[1:]
-    if isinstance(node, list):
-        if head.isdigit() and int(head) < len(node) and rest:
-            _remove(node[int(head)], rest)
-    elif isinstance(node, dict) and head in node:
-        if rest:
-            _remove(node[head], rest)
-        else:
-            del node[head]
+def left_to_others(
+    manifest: Mapping[str, Any], ignored: Sequence[Path], live: Mapping[str, Any], *, applied: bool
+) -> frozenset[Path]:
+    """Members of `manifest` that an apply must leave out: ignored, not ours in `live` (metadata with managedFields),
+    and either somebody else's or, as this very manifest was `applied` before, taken away by somebody."""
+    ours = own_paths(live) or frozenset()
+    candidates = [path for path in expected_paths(manifest) if path not in ours and is_ignored(path, ignored)]
+    if applied or not candidates:
+        return frozenset(candidates)
+    others = others_paths(live)
+    return frozenset(path for path in candidates if any(other[: len(path)] == path for other in others))
 
 
 class Corrections:

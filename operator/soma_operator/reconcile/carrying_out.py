@@ -11,14 +11,15 @@ from soma_operator.api import Reason, SomaMemorySpec
 from soma_operator.api.spec import DriftPolicy
 from soma_operator.api.status import DriftAction
 from soma_operator.catalog.kinds import DEPLOYMENT, JOB, SECRET, Ref
-from soma_operator.catalog.names import ADOPT, SCALE_MANAGER
+from soma_operator.catalog.names import ADOPT, DESIRED_HASH, SCALE_MANAGER
 from soma_operator.cluster.errors import ApiError
 from soma_operator.desired.render import Child
 from soma_operator.events.recorder import NORMAL, WARNING
 from soma_operator.observe.facts import facts_of
 from soma_operator.observe.store import Parent
 from soma_operator.ownership.entries import REPLICAS, own_digest, own_paths
-from soma_operator.plan.drift import Edit, edits, ignored_paths, without
+from soma_operator.ownership.expected import without
+from soma_operator.plan.drift import Edit, edits, ignored_paths, left_to_others
 from soma_operator.plan.steps import Step, Verb, Verdict
 from soma_operator.reconcile.workbench import Workbench
 from soma_operator.status.findings import DriftFinding, Failure, Findings
@@ -118,20 +119,13 @@ class Steps:
 
     async def _allowed_part(self, child: Child) -> Mapping[str, Any]:
         """The manifest without ignored fields that somebody else has taken by now."""
-        pointers = [item.path for item in self._spec.ignore_paths if item.kind == child.ref.kind.name]
-        if not pointers:
-            return child.manifest
-        live = await self._bench.client.get(child.ref)
+        ignored = ignored_paths(child.ref.kind, child.manifest, self._spec.ignore_paths)
+        live = await self._bench.client.get(child.ref) if ignored else None
         if live is None:
             return child.manifest
-        ours = own_paths(live["metadata"]) or frozenset()
-        taken = [
-            item.path
-            for item in self._spec.ignore_paths
-            for prefix in ignored_paths(child.ref.kind, child.manifest, [item])
-            if not any(path[: len(prefix)] == prefix for path in ours)
-        ]
-        return without(child.manifest, taken)
+        applied = (live["metadata"].get("annotations") or {}).get(DESIRED_HASH) == child.hash
+        left = left_to_others(child.manifest, ignored, live["metadata"], applied=applied)
+        return without(child.manifest, left) if left else child.manifest
 
     async def _verify(self, child: Child) -> None:
         """Our field set is not as expected: ask what an apply would take back, then take it back or only tell."""

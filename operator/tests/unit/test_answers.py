@@ -53,6 +53,59 @@ def answer(status: int, message: str = "", **more: Any) -> Any:
             Reason.REFUSED,
         ),
         (400, 'admission webhook "policy" denied the request: no', {}, Reason.ADMISSION_DENIED),
+        (
+            422,
+            "invalid",
+            {
+                "details": {
+                    "causes": [
+                        {
+                            "field": "spec.strategy.rollingUpdate",
+                            "message": "Forbidden: may not be specified when strategy `type` is 'Recreate'",
+                        }
+                    ]
+                }
+            },
+            Reason.REFUSED,
+        ),
+        (
+            422,
+            "invalid",
+            {
+                "details": {
+                    "causes": [
+                        {"field": "spec", "message": "Forbidden: spec is immutable after creation except resources"}
+                    ]
+                }
+            },
+            Reason.IMMUTABLE_CONFLICT,
+        ),
+        (
+            422,
+            "invalid",
+            {
+                "details": {
+                    "causes": [
+                        {
+                            "field": "spec.resources.requests.storage",
+                            "message": "Forbidden: field can not be less than status.capacity",
+                        }
+                    ]
+                }
+            },
+            Reason.IMMUTABLE_CONFLICT,
+        ),
+        (
+            500,
+            "failed to create typed patch object (team/store-api; apps/v1, Kind=Deployment): errors:\n"
+            '  .spec.template.spec.containers[name="runtime"].env: duplicate entries for key [name="PGPASSWORD"]',
+            {},
+            Reason.REFUSED,
+        ),
+        (500, 'Internal error occurred: failed calling webhook "x.y": EOF', {}, Reason.ADMISSION_DENIED),
+        (500, "etcdserver: leader changed", {}, Reason.API_UNAVAILABLE),
+        (500, "Internal error occurred: something else", {}, Reason.SERVER_ERROR),
+        (500, "", {}, Reason.API_UNAVAILABLE),
         (429, "slow down", {}, Reason.API_UNAVAILABLE),
         (503, "", {}, Reason.API_UNAVAILABLE),
         (401, "Unauthorized", {}, Reason.API_UNAVAILABLE),

@@ -134,6 +134,36 @@ def test_a_number_of_cpus_may_be_written_without_quotes() -> None:
     assert resources.requests == {"cpu": "1", "memory": "1Gi"}
 
 
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"podTemplate": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}}, "spec.podTemplate.env"),
+        (
+            {
+                "api": {
+                    "scheduling": {
+                        "topologySpread": [
+                            {"maxSkew": skew, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+                            for skew in (1, 2)
+                        ]
+                    }
+                }
+            },
+            "spec.api.scheduling.topologySpread",
+        ),
+        ({"api": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1500M"}}}}, ".resources.limits"),
+        ({"image": {"repository": "Team/Runtime"}}, "spec.image.repository"),
+    ],
+)
+def test_what_kubernetes_would_refuse_in_a_child_is_refused_in_the_spec(spec: dict[str, Any], field: str) -> None:
+    assert refusal(spec).field.endswith(field)
+
+
+@pytest.mark.parametrize("repository", ["runtime", "registry:5000/runtime", "r.example.com/team/soma__runtime-x.y"])
+def test_a_repository_is_whatever_a_registry_takes(repository: str) -> None:
+    assert parsed({"image": {"repository": repository}}).spec.image.repository == repository
+
+
 def test_a_manifest_has_the_names_of_the_wire_and_no_nulls() -> None:
     spec = parsed({"networkPolicy": {"from": [{"podSelector": {"matchLabels": {"a": "b"}}}]}}).spec
     manifest = spec.to_manifest()

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from memory_runtime.settings import SMFSettings
-from soma_operator.api import SomaMemory
+from soma_operator.api import SomaMemory, SomaMemorySpec
 from soma_operator.catalog.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, JOB
 from soma_operator.desired.children import Child, children
+from soma_operator.desired.images import resolve
 from soma_operator.desired.inputs import Defaults, Inputs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -272,3 +273,53 @@ def test_an_autoscaler_owns_the_number_of_replicas() -> None:
     (scaler,) = [child for child in found if child.ref.kind is AUTOSCALER]
     assert "replicas" not in deployment.manifest["spec"]
     assert scaler.manifest["spec"]["scaleTargetRef"]["name"] == deployment.ref.name
+
+
+def container(spec: dict[str, Any], kind: Any = DEPLOYMENT) -> dict[str, Any]:
+    found = next(child for child in made(spec) if child.ref.kind is kind)
+    body: dict[str, Any] = found.manifest["spec"]["template"]["spec"]["containers"][0]
+    return body
+
+
+def test_a_variable_of_the_spec_takes_the_place_of_ours() -> None:
+    given = [{"name": "PGPASSWORD", "value": "mine"}, {"name": "TZ", "value": "UTC"}]
+    for kind in (DEPLOYMENT, JOB):
+        env = container({**LEDGER, "podTemplate": {"env": given}}, kind)["env"]
+        names = [entry["name"] for entry in env]
+        assert len(set(names)) == len(names)
+        assert [entry for entry in env if entry["name"] == "PGPASSWORD"] == [{"name": "PGPASSWORD", "value": "mine"}]
+
+
+@pytest.mark.parametrize(
+    ("given", "requests", "limits"),
+    [
+        (None, {"cpu": "250m", "memory": "512Mi"}, {"memory": "2Gi"}),
+        ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "512Mi"}, {"memory": "2Gi"}),
+        ({"requests": {"memory": "4Gi"}}, {"cpu": "250m", "memory": "4Gi"}, {"memory": "4Gi"}),
+        ({"limits": {"memory": "256Mi"}}, {"cpu": "250m", "memory": "256Mi"}, {"memory": "256Mi"}),
+        ({"limits": {"cpu": "100m"}}, {"cpu": "100m", "memory": "512Mi"}, {"cpu": "100m", "memory": "2Gi"}),
+    ],
+)
+def test_every_pod_requests_and_bounds_its_memory(given: Any, requests: Any, limits: Any) -> None:
+    found = container({"api": {"resources": given}} if given else {})["resources"]
+    assert found == {"requests": requests, "limits": limits}
+
+
+def test_an_index_that_is_saved_on_the_nodes_disk_reserves_it() -> None:
+    assert container(LEDGER)["resources"]["requests"]["ephemeral-storage"] == "2Gi"
+    given = {"api": {"resources": {"limits": {"ephemeral-storage": "1Gi"}}}}
+    assert container({**LEDGER, **given})["resources"]["requests"]["ephemeral-storage"] == "1Gi"
+
+
+@pytest.mark.parametrize(
+    ("spec", "image"),
+    [
+        ({"version": "1.2.3+build.4"}, "r:5000/runtime:1.2.3_build.4"),
+        ({"version": "1.2.3+build.4", "image": {"tag": "x"}}, "r:5000/runtime:x"),
+        ({"image": {"repository": "mine"}}, "mine:2.0.0_rc"),
+        ({}, "r:5000/runtime@sha256:" + "a" * 64),
+    ],
+)
+def test_an_image_reference_is_one_whatever_the_version(spec: dict[str, Any], image: str) -> None:
+    defaults = Defaults("r:5000/runtime@sha256:" + "a" * 64, "2.0.0+rc")
+    assert resolve(SomaMemorySpec.model_validate(spec), defaults).reference == image

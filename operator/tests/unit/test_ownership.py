@@ -18,8 +18,8 @@ from soma_operator.ownership.entries import (
     paths,
     readable,
 )
-from soma_operator.ownership.expected import expected_paths
-from soma_operator.plan.drift import edits, ignored_paths, without
+from soma_operator.ownership.expected import expected_paths, without
+from soma_operator.plan.drift import edits, ignored_paths, is_ignored, left_to_others
 
 REF = Ref(DEPLOYMENT, "team", "store")
 
@@ -100,10 +100,70 @@ def test_ignored_pointers_reach_into_keyed_lists() -> None:
     (found,) = ignored_paths(DEPLOYMENT, manifest, [item])
     assert found == ("f:spec", "f:template", "f:spec", "f:containers", 'k:{"name":"runtime"}', "f:image")
     assert ignored_paths(DEPLOYMENT, manifest, [item.model_copy(update={"kind": "Service"})]) == []
-    assert without(manifest, [item.path]) == {"spec": {"template": {"spec": {"containers": [{"name": "runtime"}]}}}}
+    assert without(manifest, [found]) == {"spec": {"template": {"spec": {"containers": [{"name": "runtime"}]}}}}
     assert manifest["spec"]["template"]["spec"]["containers"][0]["image"] == "a"
     escaped = IgnoredPath(kind="Deployment", path="/metadata/annotations/a.b~1c")
     assert ignored_paths(DEPLOYMENT, {}, [escaped]) == [("f:metadata", "f:annotations", "f:a.b/c")]
+
+
+POD = ("f:spec", "f:template", "f:spec")
+RUNTIME = (*POD, "f:containers", 'k:{"name":"runtime"}')
+
+
+@pytest.mark.parametrize(
+    ("pointer", "whole"),
+    [
+        ("/spec/template/spec/containers/0/args/0", (*RUNTIME, "f:args")),
+        ("/spec/template/spec/tolerations/0/key", (*POD, "f:tolerations")),
+        ("/spec/template/spec/nodeSelector/disk", (*POD, "f:nodeSelector")),
+        ("/spec/template/spec/containers/0/env/0/valueFrom/secretKeyRef/key",
+         (*RUNTIME, "f:env", 'k:{"name":"A"}', "f:valueFrom", "f:secretKeyRef")),
+        ("/spec/selector/matchLabels/app", ("f:spec", "f:selector")),
+    ],
+)  # fmt: skip
+def test_a_pointer_into_what_is_replaced_as_a_whole_stands_for_the_whole(pointer: str, whole: tuple[str, ...]) -> None:
+    source = {"secretKeyRef": {"name": "s", "key": "k"}}
+    container = {"name": "runtime", "args": ["serve"], "env": [{"name": "A", "valueFrom": source}]}
+    pod = {"containers": [container], "tolerations": [{"key": "a"}], "nodeSelector": {"disk": "fast"}}
+    manifest = {"spec": {"selector": {"matchLabels": {"app": "a"}}, "template": {"spec": pod}}}
+    assert ignored_paths(DEPLOYMENT, manifest, [IgnoredPath(kind="Deployment", path=pointer)]) == [whole]
+    assert whole in expected_paths(manifest)
+    assert whole not in expected_paths(without(manifest, [whole]))
+
+
+SERVICE = {
+    "metadata": {"name": "a", "labels": {"x": "1", "memory.somatech.dev/memory": "store"}, "annotations": {"a": "1"}},
+    "spec": {"ports": [{"port": 80, "protocol": "TCP", "name": "http"}]},
+}
+PORT = ("f:spec", "f:ports", 'k:{"port":80,"protocol":"TCP"}')
+LABEL = ("f:metadata", "f:labels", "f:x")
+ANNOTATION = ("f:metadata", "f:annotations", "f:a")
+
+
+def test_only_what_somebody_has_is_left_to_others() -> None:
+    ignored = [("f:metadata",), ("f:spec", "f:ports")]
+    taken = {"f:metadata": {"f:labels": {".": {}, "f:x": {}}}, "f:spec": {"f:ports": {PORT[-1]: {"f:name": {}}}}}
+    live = {"managedFields": [ours({"f:spec": {"f:ports": {PORT[-1]: {".": {}, "f:port": {}}}}}), entry("argo", taken)]}
+    left = left_to_others(SERVICE, ignored, live, applied=False)
+    assert left == {LABEL, (*PORT, "f:name")}, "the annotation is new: nobody has it, so it is applied"
+    assert without(SERVICE, left)["spec"] == {"ports": [{"port": 80, "protocol": "TCP"}]}
+    again = left_to_others(SERVICE, ignored, live, applied=True)
+    assert again == {LABEL, ANNOTATION, (*PORT, "f:name"), (*PORT, "f:protocol")}, "what was applied and is gone"
+
+
+def test_an_item_that_was_taken_whole_is_left_out_whole() -> None:
+    members = {path for path in expected_paths(SERVICE) if path[: len(PORT)] == PORT}
+    assert without(SERVICE, members) == {"metadata": SERVICE["metadata"]}
+    assert without(SERVICE, members - {PORT})["spec"] == {"ports": [{"port": 80, "protocol": "TCP"}]}
+
+
+def test_what_ties_an_object_to_its_memory_is_never_ignored() -> None:
+    everything = [("f:metadata",)]
+    assert is_ignored(LABEL, everything)
+    for own in ("f:memory.somatech.dev/memory", "f:app.kubernetes.io/managed-by"):
+        assert not is_ignored(("f:metadata", "f:labels", own), everything)
+    assert not is_ignored(("f:metadata", "f:ownerReferences", 'k:{"uid":"u"}'), everything)
+    assert not is_ignored(("f:metadata", "f:annotations", "f:memory.somatech.dev/desired-hash"), everything)
 
 
 def test_expected_members_follow_the_schema() -> None:

@@ -102,6 +102,15 @@ def serve(memory: Memory) -> Memory:
     return memory.serve("store-api")
 
 
+def test_a_variable_of_the_spec_replaces_a_credential_of_ours(fleet: Memory, servers: dict[str, Service]) -> None:
+    env = [{"name": "PGPASSWORD", "value": "from-the-spec"}]
+    fleet.create(spec(servers, podTemplate={"env": env}, version="1.2.3+build"))
+    serve(fleet)
+    runtime = fleet.kubectl.get("deployment", "store-api")["spec"]["template"]["spec"]["containers"][0]
+    assert [entry for entry in runtime["env"] if entry["name"] == "PGPASSWORD"] == env
+    assert runtime["image"].endswith(":1.2.3_build")
+
+
 def test_a_fleet_migrates_first_and_serves_with_what_was_seen(fleet: Memory, servers: dict[str, Service]) -> None:
     fleet.create(spec(servers))
     fleet.wait("DatabaseReady", "True", "Reachable")
@@ -224,5 +233,5 @@ def test_consumers_come_with_events(fleet: Memory, servers: dict[str, Service], 
     fleet.make_pods_ready("store-consumer")
     fleet.wait("Ready", "True", "Serving", 20)
     assert fleet.condition("ConsumerReady") == ("True", "RolloutComplete")
-    assert fleet.condition("KafkaReady") == ("False", "Unreachable")
+    fleet.wait("KafkaReady", "False", "Unreachable")
     assert fleet.condition("TopicsReady") == ("Unknown", "Unreachable")

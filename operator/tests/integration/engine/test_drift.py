@@ -91,6 +91,54 @@ def test_ignored_paths_are_left_to_others(memory: Memory) -> None:
     assert container["image"] == "pinned:1", "a change of the spec does not take it back either"
 
 
+def answered(memory: Memory, word: str) -> None:
+    memory.annotate(reconcile_at=word)
+    until("an answer", lambda: memory.status.get("lastHandledReconcileAt") == word)
+
+
+def changed(memory: Memory, level: str) -> None:
+    """A change of the spec applies every object anew."""
+    memory.patch({"spec": {"observability": {"logLevel": level}}})
+    generation = memory.body()["metadata"]["generation"]
+    until(
+        "applied",
+        lambda: memory.status.get("observedGeneration") == generation and memory.condition("Synced")[0] == "True",
+    )
+
+
+def test_a_pointer_into_a_list_that_is_replaced_as_a_whole_is_obeyed_and_applies_go_on(memory: Memory) -> None:
+    paths = ["/spec/template/spec/containers/0/args/0", "/spec/template/spec/containers/0/ports/0/name"]
+    ignored = [{"kind": "Deployment", "path": path} for path in paths]
+    ignored += [
+        {"kind": "NetworkPolicy", "path": "/spec/ingress/0/ports/0/port"},
+        {"kind": "Service", "path": "/spec/ports"},
+        {"kind": "Deployment", "path": "/spec/template/metadata/annotations"},
+    ]
+    memory.create({"ignorePaths": ignored}).serve()
+
+    def edit(kind: str, name: str, patch: Any) -> None:
+        memory.kubectl("patch", kind, name, "--type=json", "--field-manager=other", "-p", json.dumps(patch))
+
+    runtime = "/spec/template/spec/containers/0"
+    edit("deployment", "store", [{"op": "replace", "path": f"{runtime}/args", "value": ["serve", "--slowly"]}])
+    edit("networkpolicy", "store-allow", [{"op": "replace", "path": "/spec/ingress/0/ports/0/port", "value": 9999}])
+    edit("service", "store", [{"op": "replace", "path": "/spec/ports/0/name", "value": "web"}])
+    hashes = "/spec/template/metadata/annotations/memory.somatech.dev~1token-digest"
+    edit("deployment", "store", [{"op": "replace", "path": hashes, "value": "mine"}])
+    answered(memory, "edited")
+    assert items(memory) == {}
+    changed(memory, "DEBUG")
+    assert memory.condition("Stalled") is None
+    pod = memory.kubectl.get("deployment", "store")["spec"]["template"]
+    assert pod["spec"]["containers"][0]["args"] == ["serve", "--slowly"]
+    assert pod["metadata"]["annotations"]["memory.somatech.dev/token-digest"] == "mine"
+    assert memory.kubectl.get("service", "store")["spec"]["ports"][0]["name"] == "web"
+    policy = memory.kubectl.get("networkpolicy", "store-allow")
+    assert policy["spec"]["ingress"][0]["ports"][0]["port"] == 9999
+    settings = memory.status["settingsHash"]
+    assert pod["metadata"]["annotations"]["memory.somatech.dev/settings-hash"] == settings, "what nobody took is ours"
+
+
 def test_a_fight_is_given_up_after_five_corrections_and_told(serving: Memory) -> None:
     def edited() -> bool:
         live = serving.kubectl.get("networkpolicy", "store-deny")["metadata"]["labels"]

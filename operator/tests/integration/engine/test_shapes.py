@@ -8,6 +8,9 @@ import pytest
 import yaml
 
 from hack.kube import Kubectl
+from soma_operator.api import Reason
+from soma_operator.cluster.errors import classify
+from tests.integration.engine.direct import Direct
 from tests.integration.engine.harness import ROOT
 
 GOLDEN = sorted((ROOT / "operator/tests/unit/golden").glob("*.yaml"))
@@ -35,3 +38,27 @@ def test_a_shape_is_admitted(namespace: Kubectl, path: Path) -> None:
             pod["spec"]["serviceAccountName"] = "default"
             pod["spec"].pop("priorityClassName", None)
             namespace("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
+
+
+DUPLICATES = """
+apiVersion: v1
+kind: Service
+metadata: {name: twice}
+spec:
+  ports: [{port: 80, protocol: TCP, name: a}, {port: 80, protocol: TCP, name: b}]
+"""
+
+
+def test_the_api_server_says_500_to_an_item_twice_and_it_is_told_as_refused(namespace: Kubectl) -> None:
+    """Why `classify` reads the message of a 500."""
+    assert isinstance(namespace, Direct)
+    answer = namespace.http.patch(
+        f"/api/v1/namespaces/{namespace.namespace}/services/twice?fieldManager=soma-operator&force=true",
+        content=DUPLICATES,
+        headers={"Content-Type": "application/apply-patch+yaml"},
+    )
+    assert answer.status_code == 500
+    error = classify(answer.status_code, answer.headers["Content-Type"], answer.content, answer.headers)
+    assert error.reason is Reason.REFUSED
+    assert ".spec.ports" in error.message
+    assert not error.blind
