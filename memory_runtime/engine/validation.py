@@ -17,11 +17,12 @@ from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.coordinates import canonical_coordinate, make_coordinate, memory_id
 from memory_runtime.model.errors import InvalidArgument, PayloadTooLarge
 from memory_runtime.model.records import Scope, StoreItem, Vector, check_name
+from memory_runtime.model.timestamps import parse_timestamp
 from memory_runtime.settings import SMFSettings
 
 MAX_FEATURES = 64
-LATEST_TIME = 1e11
-"""Epoch seconds beyond this (the year 5138) are milliseconds by mistake."""
+MAX_TTL = 2.4e11
+"""Seconds, about 7600 years: a memory stored today must not expire after the year 9999."""
 _LEAST_NORM = 1e-12
 
 
@@ -78,8 +79,12 @@ def check_item(scope: Scope, item: StoreItem, settings: SMFSettings, *, path: st
         )
     _finite_or_none(item.importance, f"{path}importance")
     check_time(item.timestamp, f"{path}timestamp")
-    if item.ttl is not None and not (math.isfinite(item.ttl) and item.ttl > 0):
-        raise InvalidArgument(f"{path}ttl: must be positive", field=f"{path}ttl", remedy="send a duration such as 30d")
+    if item.ttl is not None and not 0 < item.ttl <= MAX_TTL:
+        raise InvalidArgument(
+            f"{path}ttl: must be positive, and at most 7600 years",
+            field=f"{path}ttl",
+            remedy="send a duration such as 30d, or none to keep it for good",
+        )
     _features(item.features, f"{path}features")
     vector = None if item.vector is None else unit_vector(item.vector, settings.vector_dim, field=f"{path}vector")
     identity = memory_id(scope.tenant, scope.namespace, item.memory_type, coordinate)
@@ -101,11 +106,8 @@ def _finite_or_none(value: float | None, field: str) -> None:
 
 def check_time(value: float | None, field: str) -> None:
     """Raises InvalidArgument for what is no time in epoch seconds."""
-    _finite_or_none(value, field)
-    if value is not None and not -LATEST_TIME < value < LATEST_TIME:
-        raise InvalidArgument(
-            f"{field}: {value!r} is out of range", field=field, remedy="send epoch seconds, not milliseconds"
-        )
+    if value is not None:
+        parse_timestamp(value, field=field)
 
 
 def _features(features: Mapping[str, float] | None, field: str) -> None:

@@ -91,7 +91,10 @@ def encode(change: Change, record: MemoryRecord | None, publisher: Publisher) ->
     if change.operation is Operation.PUT and change.payload is None:
         return None
     current = record if record is not None and record.version == change.version else None
-    body, added = _body(change, publisher.origin)
+    try:
+        body, added = _body(change, publisher.origin)
+    except InvalidArgument as error:
+        raise Poison("invalid", error.message) from None
     vector = None if current is None or change.operation is not Operation.PUT else current.vector
     if vector is not None and current is not None:
         body["model_revision"] = current.model_revision

@@ -7,7 +7,6 @@ and run beside replicas that serve, and what was deleted since stays deleted. Th
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -19,11 +18,13 @@ from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.coordinates import parse_coordinate
 from memory_runtime.model.errors import InvalidArgument, SomaError
 from memory_runtime.model.records import Scope
+from memory_runtime.model.timestamps import own_time
 from memory_runtime.stores.sessions import Ledger
 
 T = TypeVar("T")
 ORIGIN: Final = "legacy"
 BATCH: Final = 500
+_LARGEST: Final = 1e300
 _KEY: Final = re.compile(r"(?P<namespace>.+):\((?P<coordinate>[^()]*)\):data")
 _ADDED: Final = ("coordinate", "memory_type", "importance_norm", "access_count")
 """Fields that the old server added to a payload and that ours adds again when it answers."""
@@ -92,17 +93,18 @@ def event_of_key_value(row: KeyValue, tenant: str, now: float) -> IncomingEvent:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    return float(value) if abs(value) < _LARGEST else None
 
 
 def _time(value: Mapping[str, Any], meta: Any, now: float) -> float:
     """When it happened: as the payload says, else when it was stored, else now."""
     stored = meta.get("creation_timestamp") if isinstance(meta, dict) else None
-    for one in (_number(value.get("timestamp")), _number(stored)):
-        if one is not None:
-            return one
+    for one in (value, {"timestamp": stored}):
+        said = own_time(one)
+        if said is not None:
+            return said
     return now
 
 
@@ -179,7 +181,8 @@ class TakeOver:
             for row in rows:
                 try:
                     made.append((name(row), event(row)))
-                except (SomaError, ValueError) as error:
+                except Exception as error:
+                    # whatever is wrong with one row is said of it: the others are taken over
                     self._refused.append(Refused(name(row), getattr(error, "message", str(error))))
             fates = await self._ingestor.apply([one for _, one in made])
             for (row_name, _), fate in zip(made, fates, strict=True):

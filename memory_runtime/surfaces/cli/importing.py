@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.timestamps import parse_timestamp
 from memory_runtime.surfaces.cli.client import Client
 from memory_runtime.surfaces.cli.input_file import Fault, Line, reading
 from memory_runtime.surfaces.cli.intake import Intake, Send
@@ -120,9 +122,9 @@ def _old_item(line: dict[str, Any], coord: str) -> dict[str, Any] | None:
     item |= {name: line[name] for name in OLD if line.get(name) is not None}
     if line.get("expires_at") is not None:
         try:
-            left = float(line["expires_at"]) - time.time()
-        except (TypeError, ValueError, OverflowError):
-            raise Fault("expires_at: not a time in epoch seconds", "mend the line") from None
+            left = parse_timestamp(line["expires_at"], field="expires_at") - time.time()
+        except InvalidArgument as error:
+            raise Fault(error.message, error.remedy or "mend the line") from None
         if left <= 0:
             return None
         item["ttl"] = f"{left:.3f}s"

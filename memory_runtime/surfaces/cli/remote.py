@@ -29,13 +29,6 @@ def _without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _time(text: str | None) -> float | str | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
-
-
 def store(arguments: argparse.Namespace) -> int:
     """Stores a memory and prints its id, version and sequence."""
     payload = {"text": arguments.text} if arguments.text is not None else parse_object(arguments.payload, "--payload")
@@ -43,7 +36,7 @@ def store(arguments: argparse.Namespace) -> int:
         coord=arguments.coord,
         payload=payload,
         type=arguments.memory_type,
-        timestamp=_time(arguments.timestamp),
+        timestamp=arguments.timestamp,
         importance=arguments.importance,
         ttl=arguments.ttl,
         pinned=arguments.pinned or None,
@@ -62,7 +55,7 @@ def recall(arguments: argparse.Namespace) -> int:
         type=arguments.memory_type,
         filters=parse_object(arguments.filters, "--filters"),
         half_life=arguments.half_life,
-        as_of=_time(arguments.as_of),
+        as_of=arguments.as_of,
         hybrid=arguments.hybrid,
         explain=arguments.explain or None,
     )

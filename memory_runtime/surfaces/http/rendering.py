@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from memory_runtime.engine import Hit, RecallResult
 from memory_runtime.model.records import Edge, MemoryRecord, StoreReceipt
-from memory_runtime.model.timestamps import iso_time
+from memory_runtime.model.timestamps import shown_time
 from memory_runtime.surfaces.explanations import factors, plain
 
 Json = dict[str, Any]
@@ -26,8 +26,8 @@ def resource(record: MemoryRecord, *, vector: bool = False) -> Json:
         "importance": record.importance,
         "importance_norm": record.importance_norm,
         "timestamp": record.event_time,
-        "created_at": iso_time(record.ingest_time),
-        "updated_at": iso_time(record.ingest_time),
+        "created_at": shown_time(record.ingest_time),
+        "updated_at": shown_time(record.ingest_time),
         "access_count": record.access_count,
         "features": record.features,
         "pinned": record.pinned,

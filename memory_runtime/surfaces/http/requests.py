@@ -10,9 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from memory_runtime.engine import UNSET, ExportedMemory, RecallRequest, Unset
 from memory_runtime.model.coordinates import make_coordinate, parse_coordinate
 from memory_runtime.model.duration import DURATION_PATTERN, parse_duration, parse_half_life
-from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import Edge, StoreItem, Vector
-from memory_runtime.model.timestamps import parse_timestamp
+from memory_runtime.model.timestamps import own_time, parse_timestamp
 
 MOST_AT_ONCE = 10_000
 LARGEST = 1e300
@@ -25,7 +24,9 @@ Payload = Annotated[dict[str, Any], Field(description="Any JSON object.", exampl
 TypeName = Annotated[str, Field(min_length=1, max_length=256, examples=["episodic"])]
 TopK = Annotated[int, Field(ge=1, le=MOST_AT_ONCE, description="How many, at most.")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Time = Annotated[Number | str, Field(description="Epoch seconds or ISO 8601.", examples=["2024-06-10T06:13:20Z"])]
+Time = Annotated[
+    Number | str, Field(description="Epoch seconds or ISO 8601; docs/api.md, Times.", examples=["2024-06-10T06:13:20Z"])
+]
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30d"])]
 HalfLife = Annotated[str, Field(pattern=rf"{DURATION_PATTERN}|^none$", examples=["30d"], max_length=64)]
 VectorIn = Annotated[list[Finite], Field(min_length=1, max_length=4096, description="Any length; made unit.")]
@@ -58,11 +59,7 @@ class StoreOptions(BaseModel):
     def _event_time(self, payload: dict[str, Any], field: str) -> float | None:
         if self.timestamp is not None:
             return parse_timestamp(self.timestamp, field=field)
-        try:
-            return parse_timestamp(payload["timestamp"]) if "timestamp" in payload else None
-        except InvalidArgument:
-            # In a payload it is the caller's own field, which need not be a time.
-            return None
+        return own_time(payload)
 
 
 def _number(value: Any) -> float | None:
@@ -293,11 +290,11 @@ class ExportLine(StoreOptions):
     payload: Payload
     memory_type: TypeName
     importance_norm: Finite
-    ingested: Finite
-    accessed: Finite
+    ingested: Time
+    accessed: Time
     access_count: int = Field(0, ge=0)
     hold: bool = False
-    expires_at: Finite | None = None
+    expires_at: Time | None = None
     model_revision: Annotated[str, Field(max_length=256)] = "client"
 
     def exported(self, *, field: str = "") -> ExportedMemory:
@@ -316,10 +313,10 @@ class ExportLine(StoreOptions):
         return ExportedMemory(
             item,
             importance_norm=self.importance_norm,
-            ingested=self.ingested,
-            accessed=self.accessed,
+            ingested=parse_timestamp(self.ingested, field="ingested"),
+            accessed=parse_timestamp(self.accessed, field="accessed"),
             access_count=self.access_count,
-            expires_at=self.expires_at,
+            expires_at=None if self.expires_at is None else parse_timestamp(self.expires_at, field="expires_at"),
             model_revision=self.model_revision,
         )
 

@@ -100,7 +100,7 @@ class Resource(Open):
     importance: float | None
     importance_norm: float
     timestamp: float = Field(description="Event time in epoch seconds.")
-    created_at: str
+    created_at: str | None = Field(description="ISO 8601; null where the ledger holds what is no time.")
     version: int
     seq: int
 
