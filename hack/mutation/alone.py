@@ -90,6 +90,14 @@ ALONE: Final = (
         f"{_LEDGER}::test_the_same_key_and_body_is_one_row_whoever_comes_first[sqlite]",
     ),
     Mutant(
+        "long-numbers-run-together",
+        "Two coordinates that float64 cannot tell apart never become one memory.",
+        "memory_runtime/model/coordinates.py",
+        "        if not _is_told_apart(part.strip(), value):\n",
+        "        if value != value:\n",
+        "memory_runtime/tests/unit/test_coordinates.py::test_a_number_that_float64_does_not_hold_is_refused",
+    ),
+    Mutant(
         "request-id-always-replayed",
         "A request id's reply is not repeated once its memory is another.",
         _REPLIES,

@@ -329,18 +329,18 @@ def _place(body: Mapping[str, Any], payload: Mapping[str, Any], said: Mapping[st
         except InvalidArgument as error:
             raise Poison("header", error.message) from None
     given = payload.get("coordinate")
-    if isinstance(given, str):
-        given = _numbers(given)
+    if isinstance(given, str) and _are_numbers(given):
+        return memory_type, parse_coordinate(given, field="payload.coordinate")
     if isinstance(given, list) and given and all(isinstance(one, int | float) for one in given):
         return memory_type, make_coordinate(given, field="payload.coordinate")
     return memory_type, coordinate_of_id(body["id"])
 
 
-def _numbers(text: str) -> list[float] | None:
+def _are_numbers(text: str) -> bool:
     try:
-        return [float(part) for part in text.split(",")]
+        return bool([float(part) for part in text.split(",")])
     except ValueError:
-        return None
+        return False
 
 
 def coordinate_of_id(identity: str) -> Coordinate:

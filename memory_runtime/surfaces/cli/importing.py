@@ -110,7 +110,8 @@ def _coord(line: dict[str, Any]) -> str:
     if not isinstance(values, list) or not values:
         raise wrong
     try:
-        return ",".join([repr(float(value)) for value in values])
+        # an integer stays one: the server sees whether a float can hold it
+        return ",".join([repr(value if isinstance(value, int) else float(value)) for value in values])
     except (TypeError, ValueError, OverflowError):
         raise wrong from None
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from memory_runtime.model.coordinates import make_coordinate
+from memory_runtime.model.coordinates import received_coordinate
 from memory_runtime.surfaces.grpc.generated.somafractalmemory import memory_pb2 as pb
 from memory_runtime.surfaces.grpc.generated.somafractalmemory import memory_pb2_grpc as stubs
 from memory_runtime.surfaces.grpc.guard import CALLER
@@ -35,7 +35,7 @@ class LegacyMemoryService(stubs.MemoryServiceServicer):
     async def Store(self, request: Any, context: Any) -> Any:  # noqa: N802 -- the proto's name
         """Stores a coordinate with its payload; durable when answered."""
         memory = request.memory
-        coordinate = make_coordinate(memory.coord.values, field="memory.coord")
+        coordinate = received_coordinate(memory.coord.values, field="memory.coord")
         payload = json_object(memory.payload_json, field="memory.payload_json")
         await self._service.engine.coordinate_store(
             CALLER.get(), coordinate, payload, memory.memory_type or DEFAULT_COLLECTION
@@ -47,7 +47,7 @@ class LegacyMemoryService(stubs.MemoryServiceServicer):
         collection = request.memory_type or DEFAULT_COLLECTION
         hits = await self._service.engine.coordinate_recall(
             CALLER.get(),
-            make_coordinate(request.query.values, field="query"),
+            received_coordinate(request.query.values, field="query"),
             top_k=request.top_k or DEFAULT_TOP_K,
             memory_type=collection,
         )
@@ -63,7 +63,7 @@ class LegacyMemoryService(stubs.MemoryServiceServicer):
 
     async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Deletes a coordinate from every collection: the request names none."""
-        coordinate = make_coordinate(request.coord.values, field="coord")
+        coordinate = received_coordinate(request.coord.values, field="coord")
         await self._service.engine.coordinate_delete(CALLER.get(), coordinate)
         return pb.DeleteResponse(ok=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memory_runtime.engine import UNSET, Hit, RecallRequest
-from memory_runtime.model.coordinates import make_coordinate
+from memory_runtime.model.coordinates import received_coordinate
 from memory_runtime.model.records import MemoryRecord, StoreItem, StoreReceipt, Vector
 from memory_runtime.surfaces.explanations import factors
 from memory_runtime.surfaces.grpc.generated.soma.memory.v2 import memory_pb2 as pb
@@ -60,13 +60,13 @@ class MemoryServiceV2(stubs.MemoryServiceServicer):
 
     async def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
         """One memory."""
-        coordinate = make_coordinate(request.coordinate, field="coordinate")
+        coordinate = received_coordinate(request.coordinate, field="coordinate")
         record = await self._engine.get(CALLER.get(), coordinate, request.memory_type or None)
         return pb.GetResponse(record=_record(record))
 
     async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Deletes what is at a coordinate."""
-        coordinate = make_coordinate(request.coordinate, field="coordinate")
+        coordinate = received_coordinate(request.coordinate, field="coordinate")
         receipt = await self._engine.delete(CALLER.get(), coordinate, request.memory_type or None)
         return pb.DeleteResponse(deleted=receipt.deleted, seq=receipt.seq)
 
@@ -97,7 +97,7 @@ def _half_life(request: Any) -> Any:
 
 def _item(item: Any, path: str) -> StoreItem:
     return StoreItem(
-        coordinate=make_coordinate(item.coordinate, field=f"{path}coordinate"),
+        coordinate=received_coordinate(item.coordinate, field=f"{path}coordinate"),
         payload=json_object(item.payload_json, field=f"{path}payload_json", checked_later=True),
         memory_type=item.memory_type or "episodic",
         timestamp=item.timestamp if item.HasField("timestamp") else None,

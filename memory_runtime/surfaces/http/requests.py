@@ -29,6 +29,8 @@ Time = Annotated[
 ]
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30d"])]
 HalfLife = Annotated[str, Field(pattern=rf"{DURATION_PATTERN}|^none$", examples=["30d"], max_length=64)]
+CoordinateNumber = Finite | int
+"""An integer stays one: as a float it might be another number."""
 VectorIn = Annotated[list[Finite], Field(min_length=1, max_length=4096, description="Any length; made unit.")]
 
 
@@ -257,7 +259,9 @@ class GraphLinkBody(BaseModel):
 class CoordsBody(BaseModel):
     """POST /payloads_by_coords."""
 
-    coords: list[Coord | Annotated[list[Finite], Field(min_length=1, max_length=4096)]] = Field(max_length=1000)
+    coords: list[Coord | Annotated[list[CoordinateNumber], Field(min_length=1, max_length=4096)]] = Field(
+        max_length=1000
+    )
 
 
 class LinkLine(BaseModel):
@@ -286,7 +290,7 @@ class LinksBody(BaseModel):
 class ExportLine(StoreOptions):
     """One memory of POST /memories/import, as `soma export-memories` writes it."""
 
-    coordinate: list[Finite] = Field(min_length=1, max_length=4096)
+    coordinate: list[CoordinateNumber] = Field(min_length=1, max_length=4096)
     payload: Payload
     memory_type: TypeName
     importance_norm: Finite

@@ -77,6 +77,21 @@ def test_bytes_on_the_wire_are_those_of_the_old_proto():
     assert pb.DESCRIPTOR.services_by_name["MemoryService"].full_name == "somafractalmemory.MemoryService"
 
 
+def test_a_double_that_may_have_been_another_integer_is_refused(legacy, v2):
+    for number in (1098765432109876543, 1098765432109876544):
+        item = v2_pb2.Item(coordinate=[1, number], payload_json="{}")
+        calls = [
+            lambda number=number: legacy.Store(memory([1, number])),
+            lambda item=item: v2.Store(v2_pb2.StoreRequest(item=item)),
+            lambda item=item: v2.StoreBulk(v2_pb2.StoreBulkRequest(items=[item])),
+            lambda number=number: v2.Delete(v2_pb2.DeleteRequest(coordinate=[1, number])),
+        ]
+        for call in calls:
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_store_gives_the_id_that_the_old_service_gave(legacy):
     answer = legacy.Store(memory([1.0, 2.0, 3.5], '{"a": 1}'))
     assert answer.ok

@@ -81,6 +81,29 @@ def test_under_one_request_id_the_last_request_wins(http, route):
         assert [store("b"), store("b")] == [False, True]
 
 
+def test_no_door_takes_a_number_that_another_one_would_overwrite(http):
+    ours, theirs = "1,1098765432109876543", "1,1098765432109876544"
+    http.post("/store", json={"coord": "1", "payload": {}})
+    calls = [
+        ("POST", "/store", {"coord": ours, "payload": {}}),
+        ("POST", "/memories", {"coord": theirs, "payload": {}}),
+        ("POST", "/remember", {"coord": ours, "payload": {}}),
+        ("POST", "/store_bulk", {"items": [{"coord": ours, "payload": {}}]}),
+        ("POST", "/link", {"from_coord": "1", "to_coord": ours}),
+        ("POST", "/graph/links", {"links": [{"from_coord": ours, "to_coord": "1"}]}),
+        ("POST", "/payloads_by_coords", {"coords": [[1, 1098765432109876543]]}),
+        ("GET", f"/memories/{ours}", None),
+        ("DELETE", f"/memories/{ours}", None),
+        ("GET", f"/neighbors?coord={ours}", None),
+        ("GET", f"/range?min={ours}&max={theirs}", None),
+    ]
+    for verb, path, body in calls:
+        answer = http.request(verb, path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_ARGUMENT"), path
+        assert "split a long number" in answer.json()["remedy"]
+    assert http.get("/stats").json()["total_memories"] == 1
+
+
 def test_a_request_id_repeats_links_and_deletes_as_they_are_asked(http):
     headers = {"X-Request-ID": uuid.uuid4().hex}
     for coord in ("1", "2"):
