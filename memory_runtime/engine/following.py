@@ -34,14 +34,20 @@ class Codes:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._codes = {name: code for code, name in enumerate(names)}
+        self._names = list(self._codes)
 
     def code(self, name: str) -> int:
         """The name's code, a new one at first sight. Only the one follower thread calls this."""
-        return self._codes.setdefault(name, len(self._codes))
+        code = self._codes.get(name)
+        if code is None:
+            code = len(self._names)
+            self._names.append(name)
+            self._codes[name] = code
+        return code
 
     def names(self) -> tuple[str, ...]:
         """All names, in order of their codes."""
-        return tuple(self._codes)
+        return tuple(self._names)
 
     def known(self, name: str) -> int | None:
         """The name's code, or None: then no row has it."""
@@ -49,7 +55,7 @@ class Codes:
 
     def name(self, code: int) -> str:
         """The name of a code that was given."""
-        return next(name for name, known in self._codes.items() if known == code)
+        return self._names[code]
 
 
 def scoring_params(settings: SMFSettings, types: Codes) -> ScoringParams:

@@ -5,6 +5,7 @@ Readers see the first `count` rows of a view; the writer only writes behind them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -33,6 +34,7 @@ class Fresh:
         self._where: dict[bytes, int] = {}
         self._run = np.zeros(CAPACITY, np.int32)
         self._runs: dict[tuple[int, int, int], int] = {}
+        self._of_partition: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self.ids = np.zeros((CAPACITY, 2), np.uint64)
         self._importance = np.zeros(CAPACITY)
         self._features = np.zeros((CAPACITY, feature_count))
@@ -57,11 +59,12 @@ class Fresh:
     def runs(self, tenant: int, namespace: int) -> list[tuple[int, int]]:
         """(memory type, run number) of each type that this partition has here."""
         # list(): the writer may add a run while a reader looks
-        return [(key[2], run) for key, run in list(self._runs.items()) if key[0] == tenant and key[1] == namespace]
+        return list(self._of_partition.get((tenant, namespace), ()))
 
-    def rows_of(self, run: int, count: int) -> npt.NDArray[np.intp]:
-        """Positions below `count` of one run's rows."""
-        return np.flatnonzero(self._run[:count] == run)
+    def rows_of(self, runs: Sequence[int], count: int) -> npt.NDArray[np.intp]:
+        """Positions below `count` of the rows of these runs."""
+        held = self._run[:count]
+        return np.flatnonzero(held == runs[0] if len(runs) == 1 else np.isin(held, runs))
 
     def table(self) -> Table:
         """The columns, for the scan; rows at or beyond a reader's count are not its own."""
@@ -83,8 +86,15 @@ class Fresh:
         )
         self._where.update(zip(id_bytes(batch.ids), range(start, end), strict=True))
         keys = zip(batch.tenant.tolist(), batch.namespace.tolist(), batch.memory_type.tolist(), strict=True)
-        self._run[start:end] = [self._runs.setdefault(key, len(self._runs)) for key in keys]
+        self._run[start:end] = [self._run_number(key) for key in keys]
         self.count = end
+
+    def _run_number(self, key: tuple[int, int, int]) -> int:
+        number = self._runs.get(key)
+        if number is None:
+            number = self._runs[key] = len(self._runs)
+            self._of_partition.setdefault(key[:2], []).append((key[2], number))
+        return number
 
     def find(self, ids: Ids, epoch: int) -> Ints:
         """Positions of the living rows with these ids, -1 where there is none."""

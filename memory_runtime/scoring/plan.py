@@ -62,6 +62,8 @@ class Plan:
     kept: list[list[Kept]] = field(init=False)
     codes: dict[int, tuple[Basis, QueryCodes]] = field(default_factory=dict)
     tables: dict[int, QueryCodes] = field(default_factory=dict)
+    profiles: set[tuple[float | None, float]] = field(default_factory=set)
+    """Half-life and exponent of every run that may be read: what decides how rows are compared."""
 
     def __post_init__(self) -> None:
         count = len(self.queries)
@@ -70,6 +72,13 @@ class Plan:
         self.positions = np.empty((count, self.capacity), np.int64)
         self.bounds = np.empty((count, self.capacity))
         self.kept = [[] for _ in range(count)]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether rows of several profiles may meet. It is no matter of which rows a scan has kept: an answer must not
+        depend on that.
+        """
+        return len(self.profiles) > 1
 
     def least(self, query: int) -> float:
         """The k-th largest lower bound so far, -inf until k rows are known."""

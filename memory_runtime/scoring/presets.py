@@ -144,8 +144,8 @@ def _part(view: View, source: Segment | Fresh, preset: Preset, partition: Partit
         rows = np.arange(int(source.runs.start[low]), int(source.runs.start[high])) if high > low else np.arange(0)
         vectors, records, importance, ids = source.vectors, source.records, source.importance, source.ids
     else:
-        runs = [source.rows_of(run, view.fresh_count) for _, run in source.runs(*partition)]
-        rows = np.concatenate(runs) if runs else np.arange(0)
+        runs = [run for _, run in source.runs(*partition)]
+        rows = source.rows_of(runs, view.fresh_count) if runs else np.arange(0)
         table = view.fresh_table
         vectors, records, importance, ids = table.vectors, table.records, table.importance, table.ids
     rows = rows[alive[rows] & (codes.expiries(records)[rows] > at)]

@@ -56,28 +56,25 @@ class _Columns(NamedTuple):
     query: Ints
 
 
-def top_k(groups: Sequence[Candidates], k: int, at: float) -> list[ScoredRow]:
+def top_k(groups: Sequence[Candidates], k: int, at: float, *, mixed: bool | None = None) -> list[ScoredRow]:
     """The k best rows at the moment `at`, best first; rows whose similarity is not positive never appear.
 
     Under one profile rows are compared by their keys, which no clock touches, so the order never changes with time.
-    Rows of different profiles are compared by their scores at `at`.
+    Rows of different profiles are compared by their scores at `at`. `mixed` says that rows of several profiles might
+    have been found, whether they were or not; None: see what these are of.
     """
-    return top_k_each(groups, 1, k, at)[0]
+    return top_k_each(groups, 1, k, at, mixed=mixed)[0]
 
 
-def top_k_each(groups: Sequence[Candidates], queries: int, k: int, at: float) -> list[list[ScoredRow]]:
+def top_k_each(
+    groups: Sequence[Candidates], queries: int, k: int, at: float, *, mixed: bool | None = None
+) -> list[list[ScoredRow]]:
     """`top_k` of each of so many queries, in one pass."""
     full = [group for group in groups if len(group.ids)]
     if not full:
         return [[] for _ in range(queries)]
-    one_profile = len({(group.half_life, group.beta) for group in full}) == 1
-    if not one_profile and queries > 1:
-        # which profiles meet, and so what is compared, is each query's own
-        return [top_k([_of(group, query) for group in full], k, at) for query in range(queries)]
     names, columns = _columns(full, at)
-    order_by = (-columns.mantissa, -columns.exponent) if one_profile else (-columns.logs,)
-    order = np.lexsort((columns.ids[:, 1], columns.ids[:, 0], *order_by, columns.query))
-    order = order[columns.mantissa[order] > 0]
+    order = _order(columns, _mixed(full) if mixed is None else mixed)
     owner = columns.query[order]
     first = np.searchsorted(owner, np.arange(queries + 1))
     best = np.arange(len(order)) - first[owner] < k
@@ -89,10 +86,30 @@ def top_k_each(groups: Sequence[Candidates], queries: int, k: int, at: float) ->
     return [rows[start:end] for start, end in pairwise(bounds)]
 
 
-def _of(group: Candidates, query: int) -> Candidates:
-    if group.query is None:
-        return group if query == 0 else group.take(np.zeros(0, np.intp))
-    return replace(group.take(np.flatnonzero(group.query == query)), query=None)
+def winners(groups: Sequence[Candidates], k: int, at: float, *, mixed: bool) -> tuple[list[Candidates], float]:
+    """What of one query's candidates is among its `top_k`, and the k-th log2 score, -inf where there are fewer."""
+    full = [group for group in groups if len(group.ids)]
+    if not full:
+        return [], -np.inf
+    _, columns = _columns(full, at)
+    order = _order(columns, mixed)[:k]
+    least = float(columns.logs[order[-1]]) if len(order) == k else -np.inf
+    places = np.sort(order)
+    ends = np.cumsum([len(group.ids) for group in full])
+    cuts = np.searchsorted(places, ends[:-1])
+    kept = zip(full, ends, np.split(places, cuts), strict=True)
+    return [group.take(at - (end - len(group.ids))) for group, end, at in kept if len(at)], least
+
+
+def _mixed(groups: Sequence[Candidates]) -> bool:
+    return len({(group.half_life, group.beta) for group in groups}) > 1
+
+
+def _order(columns: _Columns, mixed: bool) -> npt.NDArray[np.intp]:
+    """Positions of the rows that may be answered, by query, then best first, then by id."""
+    order_by = (-columns.logs,) if mixed else (-columns.mantissa, -columns.exponent)
+    order = np.lexsort((columns.ids[:, 1], columns.ids[:, 0], *order_by, columns.query))
+    return np.asarray(order[columns.mantissa[order] > 0])
 
 
 def _columns(groups: Sequence[Candidates], at: float) -> tuple[list[str], _Columns]:

@@ -34,7 +34,7 @@ def search(view: View, request: Request) -> tuple[list[list[ScoredRow]], int]:
         _scan(plan, stretches, request)
     elif not _scan(plan, stretches, request, ALONE):
         _scan_together(plan, stretches, request)
-    return answers(plan), int(plan.counters[:, 3].sum())
+    return answers(plan, request.check_time), int(plan.counters[:, 3].sum())
 
 
 def _scan_together(plan: Plan, stretches: list[Stretch], request: Request) -> None:
@@ -70,7 +70,7 @@ def _scan(plan: Plan, stretches: list[Stretch], request: Request, most: float = 
             stretches[:] = [stretch for _, _, stretch in line]
             return False
         start = stretch.cursor
-        stretch.cursor = _scan_block(plan, stretch, live)
+        stretch.cursor = _scan_block(plan, stretch, live, request)
         done += (stretch.cursor - start) * len(live)
         if stretch.cursor >= stretch.end:
             if stretch.rest is None:
@@ -81,7 +81,7 @@ def _scan(plan: Plan, stretches: list[Stretch], request: Request, most: float = 
     return True
 
 
-def _scan_block(plan: Plan, stretch: Stretch, live: list[int]) -> int:
+def _scan_block(plan: Plan, stretch: Stretch, live: list[int], request: Request) -> int:
     start, end = stretch.cursor, stretch.next_end()
     module = kernel.load()
     if module is None:
@@ -94,6 +94,7 @@ def _scan_block(plan: Plan, stretch: Stretch, live: list[int]) -> int:
         plan.counters[live, 2] = 0
     beta = stretch.profile.similarity_exponent
     while start < end:
+        request.check_time()
         scalars = SCALARS.pack(
             start, end, plan.queries.shape[1], table.prefix.shape[1], table.records.shape[1], stretch.descending,
             len(plan.queries), plan.k, plan.capacity, plan.epoch, plan.at, stretch.latest, stretch.offset, beta,

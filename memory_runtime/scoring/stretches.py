@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,41 +18,113 @@ from memory_runtime.scoring.source import Stretch, Table, weighted_on_the_spot
 from memory_runtime.scoring.view import Request, View
 
 _DIRECT: Final = 8192
+_SHORT: Final = 64
+"""Rows of a run that are not worth a stretch of their own where there are more such runs than `_FEW`."""
+_FEW: Final = 16
 
 
 def stretches_of(view: View, request: Request, plan: Plan) -> list[Stretch]:
     """The stretches of all segments and of the fresh rows; rows of a short allow-list go to the plan at once."""
     found: list[Stretch | None] = []
     for segment, table in zip(view.segments, view.tables, strict=True):
-        allow = None
-        rows_wanted = None
-        if request.only is not None:
-            position = segment.find(request.only, view.epoch)
-            rows_wanted = np.unique(position[position >= 0])
-            if len(rows_wanted) > _DIRECT:
-                allow = np.zeros(len(segment), np.uint8)
-                allow[rows_wanted] = 1
-        for kind, start, end, run in _runs(segment, request):
-            profile = view.params.profile(request.partition.tenant, kind)
-            if rows_wanted is not None and allow is None:
-                inside = rows_wanted[(rows_wanted >= start) & (rows_wanted < end)]
-                _direct(plan, table, profile, inside, request)
-                continue
-            found += _run_stretches(segment, table, run, profile, request, allow)
+        request.check_time()
+        runs = _readable(segment, view, request, plan)
+        if request.only is None:
+            found += _segment_stretches(segment, table, runs, request, None)
+            continue
+        position = segment.find(request.only, view.epoch)
+        wanted = np.unique(position[position >= 0])
+        if len(wanted) > _DIRECT:
+            allow = np.zeros(len(segment), np.uint8)
+            allow[wanted] = 1
+            found += _segment_stretches(segment, table, runs, request, allow)
+        else:
+            _direct_rows(segment, table, wanted, runs, request, plan)
     found += _fresh_stretches(view, request, plan)
     return [stretch for stretch in found if stretch is not None]
 
 
-def _runs(segment: Segment, request: Request) -> list[tuple[int, int, int, int]]:
-    """(type, first row, end, run) of the runs that a request may read."""
+class _Run(NamedTuple):
+    """A run that a request may read: its number, its rows [start, end), and how they are scored."""
+
+    number: int
+    start: int
+    end: int
+    profile: Profile
+
+
+def _readable(segment: Segment, view: View, request: Request, plan: Plan) -> list[_Run]:
+    """The runs that a request may read, in order."""
     runs = segment.runs
     partition = (request.partition.tenant << 31) | request.partition.namespace
-    low, high = np.searchsorted(runs.partition, [partition, partition + 1])
-    return [
-        (int(runs.memory_type[run]), int(runs.start[run]), int(runs.start[run + 1]), run)
-        for run in range(low, high)
-        if request.types is None or int(runs.memory_type[run]) in request.types
-    ]
+    low, high = (int(place) for place in np.searchsorted(runs.partition, [partition, partition + 1]))
+    kinds, bounds = runs.memory_type[low:high].tolist(), runs.start[low : high + 1].tolist()
+    found = []
+    for offset, kind in enumerate(kinds):
+        request.check_time()
+        if request.types is None or kind in request.types:
+            profile = _profile(view, request, plan, kind)
+            found.append(_Run(low + offset, bounds[offset], bounds[offset + 1], profile))
+    return found
+
+
+def _profile(view: View, request: Request, plan: Plan, kind: int) -> Profile:
+    """The profile of a type, of which the plan takes note: rows of it may meet the others'."""
+    profile = view.params.profile(request.partition.tenant, kind)
+    plan.profiles.add((_key_half_life(profile, request), profile.similarity_exponent))
+    return profile
+
+
+def _segment_stretches(
+    segment: Segment, table: Table, runs: Sequence[_Run], request: Request, allow: npt.NDArray[np.uint8] | None
+) -> list[Stretch | None]:
+    """Each run by itself; short ones that stand side by side together, so that many types cost what their rows do."""
+    found: list[Stretch | None] = []
+    many = len([run for run in runs if run.end - run.start <= _SHORT]) > _FEW
+    latest = request.at if request.hide_later else np.inf
+    short: dict[Profile, list[_Run]] = {}
+
+    def flush() -> None:
+        for profile, members in short.items():
+            rows = _rows(members)
+            found.append(_allowed(_on_the_spot(table, rows, profile, request, latest), allow))
+        short.clear()
+
+    for run in runs:
+        request.check_time()
+        if many and run.end - run.start <= _SHORT:
+            short.setdefault(run.profile, []).append(run)
+            continue
+        flush()
+        found += _run_stretches(segment, table, run, request, allow)
+    flush()
+    return found
+
+
+def _rows(runs: Sequence[_Run]) -> npt.NDArray[np.intp]:
+    """The rows of runs that stand in order."""
+    starts, ends = np.array([(run.start, run.end) for run in runs], np.intp).T
+    lengths = ends - starts
+    found: npt.NDArray[np.intp] = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    return found + np.arange(len(found))
+
+
+def _direct_rows(
+    segment: Segment, table: Table, rows: npt.NDArray[np.intp], runs: Sequence[_Run], request: Request, plan: Plan
+) -> None:
+    """Those of a short allow-list's rows (ascending) that lie in readable runs become candidates, a profile at a
+    time.
+    """
+    run_of = np.searchsorted(segment.runs.start, rows, side="right") - 1
+    profiles = {run.number: run.profile for run in runs}
+    members: dict[Profile, list[npt.NDArray[np.intp]]] = {}
+    numbers, firsts, counts = np.unique(run_of, return_index=True, return_counts=True)
+    for number, first, count in zip(numbers.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+        request.check_time()
+        if number in profiles:
+            members.setdefault(profiles[number], []).append(rows[first : first + count])
+    for profile, chosen in members.items():
+        _direct(plan, table, profile, np.concatenate(chosen), request)
 
 
 def _key_half_life(profile: Profile, request: Request) -> float | None:
@@ -60,22 +133,22 @@ def _key_half_life(profile: Profile, request: Request) -> float | None:
 
 
 def _run_stretches(
-    segment: Segment, table: Table, run: int, profile: Profile, request: Request, allow: npt.NDArray[np.uint8] | None
+    segment: Segment, table: Table, run: _Run, request: Request, allow: npt.NDArray[np.uint8] | None
 ) -> list[Stretch | None]:
+    number, start, end, profile = run
     half_life = _key_half_life(profile, request)
-    start, end = int(segment.runs.start[run]), int(segment.runs.start[run + 1])
     if half_life != profile.key_half_life:
         rows = np.arange(start, end)
         latest = request.at if request.hide_later else np.inf
         return [_allowed(_on_the_spot(table, rows, profile, request, latest), allow)]
     found: list[Stretch | None] = []
     latest = request.at if request.hide_later else np.inf
-    if half_life is not None and not request.hide_later and segment.latest[run] > request.at:
+    if half_life is not None and not request.hide_later and segment.latest[number] > request.at:
         # Rows whose time has not come count as new: their stored weight is too large, so they are weighted on the spot
         later = np.flatnonzero(codes.times(segment.records)[start:end] > request.at) + start
         found.append(_allowed(_on_the_spot(table, later, profile, request, np.inf), allow))
         latest = request.at
-    found.append(_zone(segment, table, int(segment.runs.zone[run]), run, profile, request, latest, allow))
+    found.append(_zone(segment, table, int(segment.runs.zone[number]), number, profile, request, latest, allow))
     return found
 
 
@@ -128,11 +201,15 @@ def _fresh_stretches(view: View, request: Request, plan: Plan) -> list[Stretch |
     wanted = None
     if request.only is not None:
         wanted = view.fresh.among(request.only, view.fresh_count, view.epoch)
+    # by profile, not by type: a pass over all fresh rows for each type would be quadratic
+    runs: dict[Profile, list[int]] = {}
     for kind, run in view.fresh.runs(*request.partition):
-        if request.types is not None and kind not in request.types:
-            continue
-        profile = view.params.profile(request.partition.tenant, kind)
-        rows = view.fresh.rows_of(run, view.fresh_count)
+        request.check_time()
+        if request.types is None or kind in request.types:
+            runs.setdefault(_profile(view, request, plan, kind), []).append(run)
+    for profile, members in runs.items():
+        request.check_time()
+        rows = view.fresh.rows_of(members, view.fresh_count)
         if wanted is not None:
             _direct(plan, view.fresh_table, profile, np.intersect1d(rows, wanted), request)
             continue

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,7 @@ from hack import kernel as kernel_tool
 from hack import kernel_fuzz
 from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound
 from memory_runtime.scoring import (
+    UNSET,
     Cancelled,
     ExactIndex,
     Partition,
@@ -28,7 +33,9 @@ from memory_runtime.scoring import (
     ScoringParams,
     kernel,
     merge,
+    ranking,
     search,
+    view,
 )
 from memory_runtime.scoring.oracle import brute_force
 from memory_runtime.scoring.rows import last_of_each
@@ -119,6 +126,96 @@ def test_ties_are_broken_by_id_among_thousands(variant: str) -> None:
     index.upsert(rows)
     (answer,) = index.search([1, 1, 0, 0], top_k=25, partition=HOME)
     assert [row.uuid.int for row in answer] == list(range(25))
+
+
+def of_many_types(types: int, *, compacted: bool, **columns: Any) -> tuple[ExactIndex, RowBatch]:
+    """One memory of each type, all with one vector: every one of them ties with all others."""
+    index = an_index(4, half_life=DAY)
+    rows = index.batch(
+        ids_of(np.arange(types)),
+        np.ones((types, 4)),
+        event_time=columns.get("event_time", NOW - DAY),
+        memory_type=np.arange(types, dtype=np.int32),
+    )
+    index.upsert(rows)
+    if compacted:
+        index.compact()
+    return index, rows
+
+
+def calls_of(work: Callable[[], Any]) -> int:
+    """How many functions, Python's and C's, `work` calls: its work, whatever the machine is busy with."""
+    count = 0
+
+    def heard(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(heard)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(("compacted", "half_life"), [(True, UNSET), (False, UNSET), (True, 3 * DAY)])
+def test_work_grows_with_the_number_of_types_and_not_with_its_square(
+    variant: str, compacted: bool, half_life: Any
+) -> None:
+    counted = []
+    for types in (1000, 4000):  # both fit the fresh rows
+        index, rows = of_many_types(types, compacted=compacted)
+        assert same_as_truth(index, rows, np.ones((2, 4)), half_life=half_life)
+        counted.append(calls_of(lambda: index.search(np.ones((2, 4)), top_k=10, partition=HOME, half_life=half_life)))  # noqa: B023
+    assert counted[1] < 6 * counted[0], f"four times the types, {counted[1] / counted[0]:.1f} times the calls"
+
+
+def test_rows_that_tie_by_the_thousand_are_each_sorted_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    lexsort, sorted_rows = np.lexsort, []
+    monkeypatch.setattr(ranking.np, "lexsort", lambda keys: sorted_rows.append(len(keys[0])) or lexsort(keys))
+    index, _ = of_many_types(40_000, compacted=True)
+    sorted_rows.clear()
+    (answer,) = index.search(np.ones(4), top_k=1000, partition=HOME)
+    assert [row.uuid.int for row in answer] == list(range(1000))
+    assert sum(sorted_rows) < 2 * 40_000
+
+
+@pytest.mark.parametrize("compacted", [True, False])
+@pytest.mark.parametrize("listed", [False, True])
+def test_every_step_of_a_search_looks_at_the_clock(
+    variant: str, compacted: bool, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, rows = of_many_types(9000, compacted=compacted)
+    now, steps = 0.0, []
+
+    def heard(frame: Any, event: str, argument: Any) -> None:
+        steps.append(event in {"call", "c_call"})
+
+    def clock() -> float:
+        nonlocal now
+        now += 1.0
+        steps.append(None)
+        return now
+
+    monkeypatch.setattr(view, "time", SimpleNamespace(monotonic=clock))
+    asked: dict[str, Any] = {"top_k": 10, "partition": HOME, "only": rows.ids if listed else None}
+    index.search(np.ones((2, 4)), deadline=np.inf, **asked)  # what is imported at the first use is
+    now, steps = 0.0, []
+    sys.setprofile(heard)
+    try:
+        index.search(np.ones((2, 4)), deadline=np.inf, **asked)
+    finally:
+        sys.setprofile(None)
+    looks = int(now)
+    between = max(sum(run) for looked, run in itertools.groupby(steps, lambda step: step is None) if not looked)
+    assert looks > 4
+    assert between < 9000, "one stretch of work calls a function for each type and does not look"
+    for at in {0, 1, looks // 2, looks - 1}:
+        now = 0.0
+        with pytest.raises(DeadlineExceeded):
+            index.search(np.ones((2, 4)), deadline=at + 0.5, **asked)
+        assert now == at + 1, "it went on after its deadline"
 
 
 def test_early_termination_reads_a_fraction(variant: str) -> None:
