@@ -346,7 +346,7 @@ class MemoryEngine:
         weight: float = 1.0,
         metadata: Mapping[str, Any] | None = None,
     ) -> int:
-        """Links two stored memories and returns the change's seq; again, it is an update. Raises NotFound."""
+        """Links two coordinates, whether or not they hold a memory, and returns the change's seq; again, an update."""
         edge = graphing.check_edge(source, target, link_type, weight, metadata)
         async with self._serving():
             with self.metrics.linking(scope.tenant, link_type):
@@ -360,6 +360,13 @@ class MemoryEngine:
         ]
         async with self._serving():
             return await graphing.link_many(self.ledger, scope, checked, self.clock(), skip_missing=skip_missing)
+
+    async def unlink(
+        self, scope: Scope, source: Coordinate, target: Coordinate, *, link_type: str | None = None
+    ) -> int:
+        """Takes the links from one coordinate to another away, of one type or of all; returns how many there were."""
+        async with self._serving():
+            return await graphing.unlink(self.ledger, scope, source, target, link_type, self.clock())
 
     async def links(self, scope: Scope, *, after: EdgeKey | None = None, limit: int = 1000) -> list[Edge]:
         """A page of the scope's links, in order, beginning after that one."""

@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 
 from memory_runtime.engine.graphs import Graphs
 from memory_runtime.engine.types import GraphPath, Neighbor
+from memory_runtime.model.actor import current_actor
 from memory_runtime.model.canonical import canonical_json
-from memory_runtime.model.coordinates import Coordinate, make_coordinate
+from memory_runtime.model.coordinates import Coordinate, canonical_coordinate, make_coordinate
 from memory_runtime.model.errors import InvalidArgument, NotFound
 from memory_runtime.model.records import Edge, Scope, check_name
-from memory_runtime.stores.contracts import EdgeKey, Link, Unit
+from memory_runtime.stores.contracts import AuditEntry, EdgeKey, Link, Unit
 from memory_runtime.stores.sessions import Ledger
 
 MAX_HOPS: Final = 16
@@ -57,9 +58,29 @@ async def link(ledger: Ledger, scope: Scope, edge: Edge, now: float) -> int:
     return committed.receipts[0].seq
 
 
+async def unlink(
+    ledger: Ledger, scope: Scope, source: Coordinate, target: Coordinate, link_type: str | None, now: float
+) -> int:
+    """Takes away the edges between the two, of one type or of all, with a line in the audit chain; returns how many."""
+    first, last = make_coordinate(source, field="from_coord"), make_coordinate(target, field="to_coord")
+    if link_type is not None:
+        check_name(link_type, field="link_type")
+        found = await ledger.read(lambda view: view.edges_standing(scope, [(first, link_type, last)]))
+    else:
+        around = await ledger.read(lambda view: view.edges_at(scope, [first]))
+        found = [one for one in around if (one.source, one.target) == (first, last)]
+    if not found:
+        return 0
+    subject = f"{scope.namespace}/{canonical_coordinate(first)}"
+    detail = {"to": canonical_coordinate(last), "types": sorted(one.link_type for one in found)}
+    entry = AuditEntry(scope.tenant, current_actor(), "unlink", subject, now, detail)
+    await ledger.commit(Unit([Link(scope, one, now, removed=True) for one in found], audit=[entry]))
+    return len(found)
+
+
 async def link_many(ledger: Ledger, scope: Scope, edges: Sequence[Edge], now: float, *, skip_missing: bool) -> Linked:
-    """Commits all of them or none; or each that can be, where those between memories that are not there are skipped."""
-    links = [Link(scope, edge, now) for edge in edges]
+    """Commits all of them or none; with `skip_missing` each that joins two memories, and skips the others."""
+    links = [Link(scope, edge, now, between_memories=skip_missing) for edge in edges]
     if not skip_missing:
         if links:
             await ledger.commit(Unit(links))
@@ -99,7 +120,13 @@ async def shortest_path(
     edges = await graphs.shortest_path(scope, first, last, link_type=link_type, max_length=max_length)
     if edges is None:
         return GraphPath((), (), found=False)
-    return GraphPath((first, *(edge.target for edge in edges)), tuple(edges), found=True)
+    steps: list[list[Edge]] = []
+    for edge in edges:
+        if steps and steps[-1][0].target == edge.target:
+            steps[-1].append(edge)
+        else:
+            steps.append([edge])
+    return GraphPath((first, *(step[0].target for step in steps)), tuple(map(tuple, steps)), found=True)
 
 
 def _within(field: str, value: int, most: int) -> None:

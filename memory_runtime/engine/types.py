@@ -105,11 +105,19 @@ class CoordinateHit:
 
 @dataclass(frozen=True, slots=True)
 class GraphPath:
-    """The shortest path between two coordinates, both included; empty and not `found` where there is none."""
+    """The shortest path between two coordinates, both included; empty and not `found` where there is none.
+
+    A step has every edge between its two coordinates that was asked for, one of each type, the heaviest first.
+    """
 
     coordinates: tuple[Coordinate, ...]
-    edges: tuple[Edge, ...]
+    steps: tuple[tuple[Edge, ...], ...]
     found: bool
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The heaviest edge of each step."""
+        return tuple(step[0] for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)

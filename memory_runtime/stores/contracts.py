@@ -67,11 +67,17 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Writes one edge between two coordinates of the scope that both hold a memory; a repeated link is an update."""
+    """Writes one edge between two coordinates of the scope, whether or not they hold a memory; again, it is an update.
+
+    `between_memories` raises NotFound where one of them holds none. `removed` takes the edge away instead; only its
+    ends and its type count then, and taking away what is not there does nothing.
+    """
 
     scope: Scope
     edge: Edge
     at: float
+    between_memories: bool = False
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,12 +50,13 @@ class _Walk:
         """The coordinates whose outgoing edges are wanted next; empty when the walk is over."""
         self.seen = {self.first}
 
-    def _fresh(self, steps: Iterable[Step]) -> list[Step]:
-        found = []
+    def _fresh(self, steps: Iterable[Step]) -> dict[str, list[Step]]:
+        """The steps to each coordinate that was not seen before; coordinates and steps stand best first."""
+        found: dict[str, list[Step]] = {}
         for step in sorted(steps, key=_rank):
             if step.target not in self.seen:
-                self.seen.add(step.target)
-                found.append(step)
+                found.setdefault(step.target, []).append(step)
+        self.seen.update(found)
         return found
 
     def _bound(self) -> None:
@@ -68,7 +69,10 @@ class _Walk:
 
 
 class NeighborWalk(_Walk):
-    """The coordinates within `hops` edges of `start`: nearest first, then by weight; each once, `limit` at most."""
+    """The coordinates within `hops` edges of `start`, nearest first, then by weight; `limit` at most.
+
+    Each is there once for every type of link that reaches it in the fewest hops, by the heaviest of that type.
+    """
 
     def __init__(self, start: Coordinate, hops: int, limit: int) -> None:
         super().__init__(start)
@@ -83,10 +87,15 @@ class NeighborWalk(_Walk):
         """Takes every outgoing edge of the frontier. Raises Unprocessable once 100,000 coordinates are passed."""
         self._hop += 1
         fresh = self._fresh(steps)
-        self._found += [Neighbor(coordinate_from_canonical(one.target), self._hop, one.edge()) for one in fresh]
+        kinds: dict[tuple[str, str], Step] = {}
+        for one in sorted((step for steps in fresh.values() for step in steps), key=_rank):
+            kinds.setdefault((one.target, one.link_type), one)
+        self._found += [
+            Neighbor(coordinate_from_canonical(one.target), self._hop, one.edge()) for one in kinds.values()
+        ]
         self._bound()
         over = self._hop >= self._hops or len(self._found) >= self._limit
-        self.frontier = [] if over else [one.target for one in fresh]
+        self.frontier = [] if over else list(fresh)
 
     def answer(self) -> list[Neighbor]:
         """What was found."""
@@ -100,7 +109,7 @@ class PathWalk(_Walk):
         super().__init__(start)
         self._last = canonical_coordinate(goal)
         self._left = longest
-        self._came_by: dict[str, Step] = {}
+        self._came_by: dict[str, list[Step]] = {}
         if self.first == self._last or longest < 1:
             self.frontier = []
 
@@ -108,20 +117,25 @@ class PathWalk(_Walk):
         """Takes every outgoing edge of the frontier. Raises Unprocessable once 100,000 coordinates are passed."""
         self._left -= 1
         fresh = self._fresh(steps)
-        self._came_by.update((one.target, one) for one in fresh)
+        for target, ways in fresh.items():
+            # the best step says from where; those of other types between the same two stand beside it
+            self._came_by[target] = [one for one in ways if one.source == ways[0].source]
         arrived = self._last in self.seen
         if not arrived:
             self._bound()
-        self.frontier = [] if arrived or self._left <= 0 else [one.target for one in fresh]
+        self.frontier = [] if arrived or self._left <= 0 else list(fresh)
 
     def answer(self) -> list[Edge] | None:
-        """The path's edges; none where start is goal, None where there is no path."""
+        """The path's edges; none where start is goal, None where there is no path.
+
+        Edges of several types between the same two follow one another, the heaviest first.
+        """
         edges: list[Edge] = []
         at = self._last
         while at != self.first:
             if at not in self._came_by:
                 return None
-            step = self._came_by[at]
-            edges.append(step.edge())
-            at = step.source
+            ways = self._came_by[at]
+            edges += [one.edge() for one in reversed(ways)]
+            at = ways[0].source
         return edges[::-1]

@@ -45,7 +45,8 @@ def drop(number: float, scope: Scope = ACME, **rest: Any) -> Delete:
 
 
 def link(source: float, target: float, link_type: str = "related", weight: float = 1.0, **metadata: Any) -> Link:
-    return Link(ACME, Edge((float(source),), (float(target),), link_type, weight, metadata), 4000.0)
+    edge = Edge((float(source),), (float(target),), link_type, weight, metadata)
+    return Link(ACME, edge, 4000.0, between_memories=True)
 
 
 def key(name: str, body: str = "body", scope: Scope = ACME, **rest: Any) -> IdempotencyKey:

@@ -11,7 +11,7 @@ import asyncpg
 from memory_runtime.stores.contracts import Operation
 from memory_runtime.stores.postgres import filters, words
 from memory_runtime.stores.postgres.session import Bound, Session, TurnNeeded
-from memory_runtime.stores.postgres.states import Join, Outgoing, Place, Reply, State, Work
+from memory_runtime.stores.postgres.states import Cut, Join, Outgoing, Place, Reply, State, Work
 
 COPY_FROM: Final = 48
 """Rows from which COPY is quicker than arrays: it costs a round trip of its own."""
@@ -264,10 +264,15 @@ def _erase(session: Session, work: Work) -> None:
 def _drop_edges(session: Session, work: Work) -> None:
     """Edges in the order in which they went and came: what was joined after a drop stays."""
     dropped: dict[Place, None] = {}
+    cut: dict[uuid.UUID, None] = {}
     joined: dict[uuid.UUID, tuple[Any, ...]] = {}
     for one in work.edges:
         if isinstance(one, Join):
             joined[one.key] = one.values
+            continue
+        if isinstance(one, Cut):
+            joined.pop(one.key, None)
+            cut[one.key] = None
             continue
         dropped[one.place] = None
         tenant, namespace, place = one.place
@@ -281,6 +286,8 @@ def _drop_edges(session: Session, work: Work) -> None:
                 f" WHERE e.tenant = x.tenant AND e.namespace = x.namespace AND e.{end} = x.place",
                 *columns,
             )
+    if cut:
+        session.do("DELETE FROM edges WHERE key = ANY($1::uuid[])", list(cut))
     if joined:
         batch = Batch(session)
         update = ", ".join(f"{name} = excluded.{name}" for name in ("weight", "metadata", "at", "seq"))

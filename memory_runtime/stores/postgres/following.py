@@ -10,9 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from memory_runtime.model.coordinates import coordinate_from_canonical
 from memory_runtime.model.errors import Conflict, Unavailable
-from memory_runtime.model.records import Edge, Scope
+from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import (
     Applied,
     Change,
@@ -27,6 +26,7 @@ from memory_runtime.stores.contracts import (
     TailTrimmed,
     left_versions,
 )
+from memory_runtime.stores.link_body import link_of
 from memory_runtime.stores.postgres.session import Session
 from memory_runtime.stores.rows import AS_IT_IS, SCANNED, as_it_is, scanned
 from memory_runtime.stores.values import CoordinateRow, CountKey, Facts, VectorTable
@@ -114,9 +114,7 @@ def _applied(change: Change, now: tuple[Put, float] | None) -> Applied:
     if change.operation is Operation.DELETE:
         write = Delete(change.id, change.scope, change.memory_type, change.at, collection=change.collection)
     elif change.operation is Operation.LINK:
-        body = json.loads(change.payload or "{}")
-        source, target = coordinate_from_canonical(body["from"]), coordinate_from_canonical(body["to"])
-        write = Link(change.scope, Edge(source, target, body["link_type"], body["weight"], body["metadata"]), change.at)
+        write = link_of(change)
     elif now is not None:
         write, norm = now
     else:

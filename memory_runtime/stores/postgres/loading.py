@@ -107,11 +107,11 @@ def _told(session: Session, work: Work, units: Sequence[Unit]) -> None:
 
 
 def _asked(work: Work, writes: Sequence[Put | Delete | Link]) -> list[Place]:
-    """The places of which it matters whether a memory lives there: a link's ends, and where one is deleted."""
+    """Places of which it matters whether a memory lives there: where one is deleted, and ends of a link that asks."""
     places: dict[Place, None] = {}
     for write in writes:
         if isinstance(write, Link):
-            for end in (write.edge.source, write.edge.target):
+            for end in (write.edge.source, write.edge.target) if write.between_memories else ():
                 places[write.scope.tenant, write.scope.namespace, canonical_coordinate(end)] = None
         elif isinstance(write, Delete):
             state = work.states.get(write.id)

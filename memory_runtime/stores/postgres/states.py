@@ -93,6 +93,13 @@ class Drop:
 
 
 @dataclass(slots=True)
+class Cut:
+    """Takes away one edge."""
+
+    key: uuid.UUID
+
+
+@dataclass(slots=True)
 class Join:
     """Writes an edge: key, then the columns of `edges`."""
 
@@ -138,7 +145,7 @@ class Work:
         self.told: dict[Told, int | None] = {}
         self.new_told: dict[Told, int] = {}
         self.outbox: list[Outgoing] = []
-        self.edges: list[Drop | Join] = []
+        self.edges: list[Drop | Join | Cut] = []
         self.new_replies: list[Reply] = []
         self.audit: list[tuple[Any, ...]] = []
         self.applied: list[Applied] = []

@@ -246,10 +246,9 @@ class PostgresTransaction:
                 self._put_back(put, record)
                 restored += 1
                 # a link between two memories of the archive stands with both
-                edges_of |= {
-                    (put.scope, one.source, one.link_type, one.target): Unit([Link(put.scope, one, at)])
-                    for one in edges
-                }
+                for one in edges:
+                    write = Link(put.scope, one, at, between_memories=True)
+                    edges_of[put.scope, one.source, one.link_type, one.target] = Unit([write])
         fates = self.run_many(list(edges_of.values()))
         # the other end may not be there any more, or be in another archive
         for fate in fates:

@@ -26,9 +26,10 @@ from memory_runtime.stores.contracts import (
     Unit,
     left_versions,
 )
+from memory_runtime.stores.link_body import link_body
 from memory_runtime.stores.postgres.following import digest, reply_of
 from memory_runtime.stores.postgres.graph import identity
-from memory_runtime.stores.postgres.states import Drop, Join, Outgoing, Reply, State, Work
+from memory_runtime.stores.postgres.states import Cut, Drop, Join, Outgoing, Reply, State, Work
 
 NEUTRAL_IMPORTANCE: Final = 1.0
 """The i of a memory stored without importance: nothing is taken from its score."""
@@ -189,17 +190,9 @@ def _link(work: Work, link: Link, unit: Unit) -> Receipt:
     tenant, namespace, edge = link.scope.tenant, link.scope.namespace, link.edge
     source, target = canonical_coordinate(edge.source), canonical_coordinate(edge.target)
     for field, coordinate in (("from_coord", source), ("to_coord", target)):
-        if not work.lives((tenant, namespace, coordinate)):
+        if link.between_memories and not work.lives((tenant, namespace, coordinate)):
             raise NotFound(f"{field}: no memory at {coordinate}", field=field, remedy="store the memory, then link it")
-    body = {
-        "from": source,
-        "to": target,
-        "link_type": edge.link_type,
-        "weight": edge.weight,
-        "metadata": edge.metadata,
-    }
     key = identity(link.scope, source, edge.link_type, target)
-    text, metadata = canonical_json(body), canonical_json(edge.metadata)
     seq = work.next_seq()
     work.outbox.append(
         Outgoing(
@@ -213,15 +206,19 @@ def _link(work: Work, link: Link, unit: Unit) -> Receipt:
             1,
             link.at,
             None,
-            text,
+            link_body(link),
             origin=unit.origin,
             trace=unit.trace,
         )
     )
-    work.edges.append(
-        Join(key, (tenant, namespace, source, edge.link_type, target, edge.weight, metadata, link.at, seq))
-    )
-    return Receipt(key, 1, seq, created=True, changed=True)
+    if link.removed:
+        work.edges.append(Cut(key))
+    else:
+        metadata = canonical_json(edge.metadata)
+        work.edges.append(
+            Join(key, (tenant, namespace, source, edge.link_type, target, edge.weight, metadata, link.at, seq))
+        )
+    return Receipt(key, 1, seq, created=not link.removed, changed=True)
 
 
 def _keep_reply(work: Work, key: IdempotencyKey, receipts: Sequence[Receipt]) -> None:

@@ -14,6 +14,7 @@ from memory_runtime.model.errors import Conflict, NotFound
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.audit import line_hash
 from memory_runtime.stores.contracts import AuditEntry, Delete, Link, Operation, OriginVersion, Put, Receipt, Unit
+from memory_runtime.stores.link_body import link_body
 from memory_runtime.stores.sqlite import arriving, fts
 
 _AT_ONCE: Final = 500
@@ -265,37 +266,25 @@ def link(connection: sqlite3.Connection, link: Link, source_unit: Unit, next_seq
     tenant, namespace = link.scope.tenant, link.scope.namespace
     source, target = canonical_coordinate(link.edge.source), canonical_coordinate(link.edge.target)
     for field, coordinate in (("from_coord", source), ("to_coord", target)):
-        if not _lives(connection, tenant, namespace, coordinate):
+        if link.between_memories and not _lives(connection, tenant, namespace, coordinate):
             raise NotFound(f"{field}: no memory at {coordinate}", field=field, remedy="store the memory, then link it")
-    body = {
-        "from": source,
-        "to": target,
-        "link_type": link.edge.link_type,
-        "weight": link.edge.weight,
-        "metadata": link.edge.metadata,
-    }
-    identity = uuid.uuid5(uuid.NAMESPACE_OID, "\x1f".join((tenant, namespace, source, link.edge.link_type, target)))
-    outgoing = _Outgoing(
-        Operation.LINK, identity.bytes, 0, link.scope, link.edge.link_type, 1, link.at, None, canonical_json(body)
-    )
+    kind = link.edge.link_type
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, "\x1f".join((tenant, namespace, source, kind, target)))
+    outgoing = _Outgoing(Operation.LINK, identity.bytes, 0, link.scope, kind, 1, link.at, None, link_body(link))
     seq = next_seq()
     _outbox(connection, outgoing, source_unit, seq)
-    connection.execute(
-        "INSERT OR REPLACE INTO edges (tenant, namespace, source, link_type, target, weight, metadata, at, seq)"
-        " VALUES (?,?,?,?,?,?,?,?,?)",
-        (
-            tenant,
-            namespace,
-            source,
-            link.edge.link_type,
-            target,
-            link.edge.weight,
-            canonical_json(link.edge.metadata),
-            link.at,
-            seq,
-        ),
-    )
-    return Receipt(identity, 1, seq, created=True, changed=True)
+    key = (tenant, namespace, source, kind, target)
+    if link.removed:
+        connection.execute(
+            "DELETE FROM edges WHERE tenant=? AND namespace=? AND source=? AND link_type=? AND target=?", key
+        )
+    else:
+        connection.execute(
+            "INSERT OR REPLACE INTO edges (tenant, namespace, source, link_type, target, weight, metadata, at, seq)"
+            " VALUES (?,?,?,?,?,?,?,?,?)",
+            (*key, link.edge.weight, canonical_json(link.edge.metadata), link.at, seq),
+        )
+    return Receipt(identity, 1, seq, created=not link.removed, changed=True)
 
 
 def append_audit(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memory_runtime.model.coordinates import coordinate_from_canonical
-from memory_runtime.model.records import Edge, Scope
+from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import (
     Applied,
     Change,
@@ -24,6 +22,7 @@ from memory_runtime.stores.contracts import (
     Rows,
     TailTrimmed,
 )
+from memory_runtime.stores.link_body import link_of
 from memory_runtime.stores.rows import AS_IT_IS, SCANNED, as_it_is, scanned
 from memory_runtime.stores.values import CoordinateRow, CountKey, VectorTable
 
@@ -90,15 +89,7 @@ def _applied(change: Change, now: tuple[Put, float] | None) -> Applied:
     if change.operation is Operation.DELETE:
         write = Delete(change.id, change.scope, change.memory_type, change.at, collection=change.collection)
     elif change.operation is Operation.LINK:
-        body = json.loads(change.payload or "{}")
-        edge = Edge(
-            coordinate_from_canonical(body["from"]),
-            coordinate_from_canonical(body["to"]),
-            body["link_type"],
-            body["weight"],
-            body["metadata"],
-        )
-        write = Link(change.scope, edge, change.at)
+        write = link_of(change)
     elif now is not None:
         write, norm = now
     else:

@@ -143,7 +143,7 @@ def restore(
 def _link_again(transaction: Transaction, scope: Scope, edge: Edge, at: float) -> bool:
     """False where the other end is not there (any more, or yet: it may be in another archive)."""
     try:
-        transaction.run(Unit([Link(scope, edge, at)]))
+        transaction.run(Unit([Link(scope, edge, at, between_memories=True)]))
     except NotFound:
         return False
     return True

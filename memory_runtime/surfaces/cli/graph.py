@@ -66,7 +66,9 @@ def import_graph(arguments: argparse.Namespace) -> int:
             missing += int(done["missing"])
             progress.at(linked)
     progress.done(linked)
-    text = f"linked {linked:,}" + (f"; {missing:,} join memories that are not there" if missing else "")
+    text = f"linked {linked:,}"
+    if missing:
+        text += f"; {missing:,} were left out, as an end of theirs holds no memory"
     return show({"linked": linked, "left_out": missing}, text, as_json=arguments.json)
 
 

@@ -36,7 +36,7 @@ def import_memories(arguments: argparse.Namespace) -> int:
     done = {"imported": memories, "links": importing.links, "links_left_out": importing.left_out}
     text = f"imported {memories:,} memories" + (f" and {importing.links:,} links" if importing.links else "")
     if importing.left_out:
-        text += f"; {importing.left_out:,} links join memories that are not there"
+        text += f"; {importing.left_out:,} links ended with memories that have expired"
     show(done | intake.counted_rejects(), text + intake.told_rejects(), as_json=arguments.json)
     return intake.exit_code
 
@@ -51,10 +51,11 @@ class _Import:
         self._intake = intake
         self._replace = replace
         self._gone: set[str] = set()
+        self._expired: set[str] = set()
 
     def take(self, line: Line) -> None:
         """Takes one line of the file."""
-        if self._replace and line.number < self._intake.start_at:
+        if line.number < self._intake.start_at:
             self._pass_over(line)
         self._intake.take(line, self._prepare)
 
@@ -65,8 +66,13 @@ class _Import:
         if not isinstance(schema, int) or schema > SCHEMA:
             raise Fault(f"schema {schema!r} is of a newer version", "upgrade soma")
         if line.get("kind") == "link":
-            return self._link, {name: line[name] for name in LINK if name in line}
+            link = {name: line[name] for name in LINK if name in line}
+            # a link ends with the last memory at either end
+            ended = not self._expired.isdisjoint((str(line.get("from_coord")), str(line.get("to_coord"))))
+            return (self._link_if_there if ended else self._link), link
         coord = _coord(line)
+        if _has_expired(line):
+            self._expired.add(coord)
         if line.get("kind") == "memory" and schema >= 2:
             return self._restore, {name: line[name] for name in KEPT if name in line}
         item = _old_item(line, coord)
@@ -78,6 +84,8 @@ class _Import:
             value = line.value()
             if value.get("kind") != "link":
                 self._gone.add(_coord(value))
+                if _has_expired(value):
+                    self._expired.add(_coord(value))
 
     def _clear(self, coords: Iterable[str]) -> None:
         # once a coordinate: two memory types of the file may share one
@@ -96,7 +104,13 @@ class _Import:
         self._intake.count(int(done["restored"]) + int(done["updated"]))
 
     def _link(self, items: list[dict[str, Any]]) -> None:
-        done = self._client.post("/graph/links", {"links": items, "skip_missing": True})
+        self._send_links(items, skip_missing=False)
+
+    def _link_if_there(self, items: list[dict[str, Any]]) -> None:
+        self._send_links(items, skip_missing=True)
+
+    def _send_links(self, items: list[dict[str, Any]], *, skip_missing: bool) -> None:
+        done = self._client.post("/graph/links", {"links": items, "skip_missing": skip_missing})
         self.links += int(done["linked"])
         self.left_out += int(done["missing"])
         self._intake.count(int(done["linked"]))
@@ -121,15 +135,24 @@ def _old_item(line: dict[str, Any], coord: str) -> dict[str, Any] | None:
     payload = line["payload"] if line.get("kind") == "memory" or "payload" in line else _old_payload(line)
     item = {"coord": coord, "payload": payload, "type": line.get("memory_type") or "episodic"}
     item |= {name: line[name] for name in OLD if line.get(name) is not None}
-    if line.get("expires_at") is not None:
-        try:
-            left = parse_timestamp(line["expires_at"], field="expires_at") - time.time()
-        except InvalidArgument as error:
-            raise Fault(error.message, error.remedy or "mend the line") from None
-        if left <= 0:
-            return None
+    if _has_expired(line):
+        return None
+    if (expiry := _expiry(line)) is not None and (left := expiry - time.time()) > 0:
         item["ttl"] = f"{left:.3f}s"
     return item
+
+
+def _expiry(line: dict[str, Any]) -> float | None:
+    try:
+        return None if line.get("expires_at") is None else parse_timestamp(line["expires_at"], field="expires_at")
+    except InvalidArgument as error:
+        raise Fault(error.message, error.remedy or "mend the line") from None
+
+
+def _has_expired(line: dict[str, Any]) -> bool:
+    """Whether its time is over; what is pinned or held outlives it."""
+    expiry = _expiry(line)
+    return expiry is not None and expiry <= time.time() and not (line.get("pinned") or line.get("hold"))
 
 
 def _old_payload(line: dict[str, Any]) -> dict[str, Any]:

@@ -195,25 +195,29 @@ def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
 
 def _graph(commands: Any, connection: argparse.ArgumentParser) -> None:
     add = _Commands(commands, [connection]).add
-    link = add("link", "Link two memories", later("remote", "link"))
+    link = add("link", "Link two coordinates", later("remote", "link"))
     link.add_argument("--from", dest="from_coord", required=True)
     link.add_argument("--to", dest="to_coord", required=True)
     link.add_argument("--type", dest="link_type", default="related", help="link type (default related)")
     link.add_argument("--weight", type=float, default=1.0, help="weight (default 1)")
-    path = add("path", "Find the shortest path between two memories", later("remote", "path"))
+    unlink = add("unlink", "Delete the links from one coordinate to another", later("remote", "unlink"))
+    unlink.add_argument("--from", dest="from_coord", required=True)
+    unlink.add_argument("--to", dest="to_coord", required=True)
+    unlink.add_argument("--type", dest="link_type", help="only links of this type (default all)")
+    path = add("path", "Find the shortest path between two coordinates", later("remote", "path"))
     path.add_argument("--from", dest="from_coord", required=True)
     path.add_argument("--to", dest="to_coord", required=True)
     path.add_argument("--type", dest="link_type", help="only links of this type")
-    neighbors = add("neighbors", "List what a memory links to", later("remote", "neighbors"))
+    neighbors = add("neighbors", "List what a coordinate links to, by type", later("remote", "neighbors"))
     neighbors.add_argument("--coord", required=True)
     neighbors.add_argument("--type", dest="link_type", help="only links of this type")
     neighbors.add_argument("--limit", type=int, help="how many")
 
     export = add("export-graph", "Write every link of the scope as GraphML", later("graph", "export_graph"))
     export.add_argument("--path", required=True, help="the file to write; - is standard output")
-    load = add("import-graph", "Link memories as a GraphML file says", later("graph", "import_graph"))
+    load = add("import-graph", "Link coordinates as a GraphML file says", later("graph", "import_graph"))
     load.add_argument("--path", required=True, help="the file to read; - is standard input")
-    load.add_argument("--skip-missing", action="store_true", help="leave out links between memories that are not there")
+    load.add_argument("--skip-missing", action="store_true", help="leave out links whose ends hold no memory")
 
 
 def _many(commands: Any, connection: argparse.ArgumentParser) -> None:

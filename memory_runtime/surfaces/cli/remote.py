@@ -116,7 +116,7 @@ def stats(arguments: argparse.Namespace) -> int:
 
 
 def link(arguments: argparse.Namespace) -> int:
-    """Links two memories."""
+    """Links two coordinates."""
     body = {
         "from_coord": arguments.from_coord,
         "to_coord": arguments.to_coord,
@@ -124,6 +124,14 @@ def link(arguments: argparse.Namespace) -> int:
         "weight": arguments.weight,
     }
     return show(Client(arguments).post("/link", body), "linked", as_json=arguments.json)
+
+
+def unlink(arguments: argparse.Namespace) -> int:
+    """Deletes the links from one coordinate to another, and prints how many there were."""
+    query = {"from_coord": arguments.from_coord, "to_coord": arguments.to_coord, "link_type": arguments.link_type}
+    given = urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
+    done = Client(arguments).request("DELETE", f"/graph/link?{given}")
+    return show(done, f"deleted {done['deleted']:,} links", as_json=arguments.json)
 
 
 def path(arguments: argparse.Namespace) -> int:

@@ -284,7 +284,7 @@ class LinksBody(BaseModel):
     """POST /graph/links."""
 
     links: list[LinkLine] = Field(max_length=MOST_AT_ONCE)
-    skip_missing: bool = Field(False, description="Leave out links between memories that are not there.")
+    skip_missing: bool = Field(False, description="Leave out links whose ends hold no memory.")
 
 
 class ExportLine(StoreOptions):

@@ -140,6 +140,14 @@ class GraphLinked(BaseModel):
     ok: bool = True
 
 
+class GraphUnlinked(BaseModel):
+    """How many links there were; they are gone either way."""
+
+    from_coord: str
+    to_coord: str
+    deleted: int
+
+
 class GraphNeighbors(BaseModel):
     """Neighbours with the edge that leads to each."""
 
@@ -148,12 +156,13 @@ class GraphNeighbors(BaseModel):
 
 
 class GraphPath(BaseModel):
-    """A path as coordinates and the types of the links between them."""
+    """A path as coordinates; between each two of them the heaviest link's type, and in `links` all of them."""
 
     from_coord: str
     to_coord: str
     path: list[str]
     link_types: list[str]
+    links: list[list[Json]]
     found: bool
 
 

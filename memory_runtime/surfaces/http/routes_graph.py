@@ -12,6 +12,7 @@ from starlette.requests import Request
 from memory_runtime.model.canonical import parse_json
 from memory_runtime.model.coordinates import canonical_coordinate, parse_coordinate
 from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.records import Edge
 from memory_runtime.stores.contracts import EdgeKey
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
@@ -29,7 +30,7 @@ MOST_STEPS = 64
 
 @router.post("/link", response_model=answers.Ok)
 async def link(request: Request, body: bodies.LinkBody) -> JSONResponse:
-    """Links two memories; linking them again with the same type changes the weight."""
+    """Links two coordinates; linking them again with the same type changes the weight."""
     await engine(request).link(
         scope(request),
         parse_coordinate(body.from_coord, field="from_coord"),
@@ -89,7 +90,10 @@ async def coordinate_range(
 
 @router.post("/graph/link", response_model=answers.GraphLinked)
 async def graph_link(request: Request, body: bodies.GraphLinkBody) -> JSONResponse:
-    """Links two memories; linking them again with the same type changes strength and metadata."""
+    """Links two coordinates, whether or not they hold a memory; again with the same type changes the link.
+
+    The link stays until it is deleted, or until the last memory at either end is.
+    """
     link_type = body.link_type or "related"
     await engine(request).link(
         scope(request),
@@ -102,6 +106,20 @@ async def graph_link(request: Request, body: bodies.GraphLinkBody) -> JSONRespon
     return answer({"from_coord": body.from_coord, "to_coord": body.to_coord, "link_type": link_type, "ok": True})
 
 
+@router.delete("/graph/link", response_model=answers.GraphUnlinked)
+async def graph_unlink(
+    request: Request, from_coord: CoordQuery, to_coord: CoordQuery, link_type: TypeQuery = None
+) -> JSONResponse:
+    """Deletes the links from one coordinate to another, of one type or, where none is named, of all."""
+    gone = await engine(request).unlink(
+        scope(request),
+        parse_coordinate(from_coord, field="from_coord"),
+        parse_coordinate(to_coord, field="to_coord"),
+        link_type=link_type,
+    )
+    return answer({"from_coord": from_coord, "to_coord": to_coord, "deleted": gone})
+
+
 @router.get("/graph/links", response_model=answers.Open)
 async def graph_links(
     request: Request,
@@ -110,19 +128,20 @@ async def graph_links(
 ) -> JSONResponse:
     """Lists every link of the scope, a page at a time; export reads it."""
     found = await engine(request).links(scope(request), after=_key(after), limit=limit)
-    shown = [
-        {
-            "from_coord": canonical_coordinate(one.source),
-            "to_coord": canonical_coordinate(one.target),
-            "link_type": one.link_type,
-            "strength": one.weight,
-            "metadata": one.metadata,
-        }
-        for one in found
-    ]
+    shown = [_shown(one) for one in found]
     last = shown[-1] if len(found) == limit else None
     following = None if last is None else json.dumps([last["from_coord"], last["link_type"], last["to_coord"]])
     return answer({"links": shown, "next": following})
+
+
+def _shown(edge: Edge) -> answers.Json:
+    return {
+        "from_coord": canonical_coordinate(edge.source),
+        "to_coord": canonical_coordinate(edge.target),
+        "link_type": edge.link_type,
+        "strength": edge.weight,
+        "metadata": edge.metadata,
+    }
 
 
 def _key(after: str | None) -> EdgeKey | None:
@@ -136,7 +155,7 @@ def _key(after: str | None) -> EdgeKey | None:
 
 @router.post("/graph/links", response_model=answers.Open)
 async def link_many(request: Request, body: bodies.LinksBody) -> JSONResponse:
-    """Links many memories, all or none; with `skip_missing` links to memories that are not there are left out."""
+    """Links many coordinates, all or none; with `skip_missing` a link whose ends hold no memory is left out."""
     edges = [one.edge(field=f"links[{at}].") for at, one in enumerate(body.links)]
     done = await engine(request).link_many(scope(request), edges, skip_missing=body.skip_missing)
     return answer(done._asdict())
@@ -151,14 +170,16 @@ async def graph_neighbors(
     offset: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 0,
     link_type: TypeQuery = None,
 ) -> JSONResponse:
-    """What a memory links to within some hops, nearest first."""
+    """What a coordinate links to within some hops, nearest first; each once for every type of link."""
     found = await engine(request).neighbors(
         scope(request), parse_coordinate(coord), link_type=link_type, hops=k_hop, limit=offset + limit
     )
     shown = [
         {
             **one.edge.metadata,
+            "coord": canonical_coordinate(one.coordinate),
             "coordinate": list(one.coordinate),
+            "metadata": one.edge.metadata,
             "link_type": one.edge.link_type,
             "strength": one.edge.weight,
             "hops": one.hops,
@@ -191,6 +212,7 @@ async def graph_path(
             "to_coord": to_coord,
             "path": [canonical_coordinate(coordinate) for coordinate in path.coordinates],
             "link_types": [edge.link_type for edge in path.edges],
+            "links": [[_shown(edge) for edge in edges] for edges in path.steps],
             "found": path.found,
         }
     )

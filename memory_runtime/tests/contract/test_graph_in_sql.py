@@ -10,6 +10,7 @@ from memory_runtime.tests.integration.graph.test_graph_contract import (  # noqa
     test_a_walk_that_goes_too_far_is_refused,
     test_edges_vanish_with_their_memories,
     test_every_edge_of_a_scope_is_listed_once,
+    test_every_type_of_link_between_the_same_two_is_shown,
     test_linking_again_is_an_update,
     test_neighbors_come_nearest_first_then_heaviest_then_by_name,
     test_nothing_crosses_scopes,

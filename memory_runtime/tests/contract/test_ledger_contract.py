@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from memory_runtime.stores.contracts import (
     AuditEntry,
     Committed,
     Delete,
+    Link,
     Operation,
     OriginVersion,
     Put,
     TailTrimmed,
     Unit,
 )
+from memory_runtime.stores.link_body import link_of
 from memory_runtime.tests.ledgers import ACME, DIM, Place, drop, identity, key, link, put
 
 
@@ -216,7 +219,9 @@ def _random_unit(generator: np.random.Generator) -> Unit:
             case 3:
                 writes.append(drop(number, expired_before=2500.0))
             case _:
-                writes.append(link(number, other, weight=float(number)))
+                one = link(number, other, weight=float(number))
+                strict, removed = generator.random() < 0.6, generator.random() < 0.3
+                writes.append(replace(one, between_memories=bool(strict), removed=bool(removed)))
     name = f"k{generator.integers(0, 40)}"
     guard = key(name, f"{generator.integers(0, 2)}") if generator.random() < 0.2 else None
     return Unit(writes, guard)
@@ -232,7 +237,7 @@ def _moved(unit: Unit) -> Unit:
             moved = {name: getattr(one, name) for name in one.__dataclass_fields__}
             writes.append(type(one)(**(moved | {"scope": scope, "id": put(number, scope=scope).id})))
         else:
-            writes.append(type(one)(scope, one.edge, one.at))
+            writes.append(replace(one, scope=scope))
     guard = unit.idempotency
     return Unit(writes, None if guard is None else key(guard.key, guard.body_hash, scope))
 
@@ -511,3 +516,43 @@ async def test_every_ledger_gives_the_same_importances_and_goes_on_with_them_aft
     ids = [identity(n).bytes for n in range(len(raw))]
     found = await ledger.read(lambda view: view.by_ids(ids))
     assert [(found[one].importance_norm, found[one].normaliser_version) for one in ids] == norms
+
+
+async def test_a_link_between_coordinates_that_hold_nothing_stays_until_an_end_is_deleted_or_it_is(
+    place: Place,
+) -> None:
+    """The lifetime that docs/graph.md promises; the client of the service that we replace links such coordinates."""
+
+    def loose(source: float, target: float, link_type: str = "related", *, removed: bool = False) -> Link:
+        return replace(link(source, target, link_type), between_memories=False, removed=removed)
+
+    def standing(view: Any) -> list[tuple[float, str, float]]:
+        return [(one.source[0], one.link_type, one.target[0]) for one in view.edges(ACME, after=None, limit=99)]
+
+    applied: list[Applied] = []
+    ledger = place.open(applied)
+    links = [loose(1, 2), loose(1, 2, "cites"), loose(2, 3), loose(4, 5), loose(6, 7)]
+    await ledger.commit(Unit(links))
+    made = sorted((one.edge.source[0], one.edge.link_type, one.edge.target[0]) for one in links)
+    assert await ledger.read(standing) == made
+    # a memory that comes to an end leaves it as it is; a memory that goes takes it along
+    await ledger.commit(Unit([put(2)]))
+    assert len(await ledger.read(standing)) == 5
+    await ledger.commit(Unit([drop(2)]))
+    assert await ledger.read(standing) == [(4, "related", 5), (6, "related", 7)]
+    # deleting where nothing lives takes nothing; taking the link away does, once and for good
+    await ledger.commit(Unit([drop(4)]))
+    gone = [loose(4, 5, removed=True), loose(6, 7, "cites", removed=True), loose(8, 9, removed=True)]
+    await ledger.commit(Unit(gone))
+    assert await ledger.read(standing) == [(6, "related", 7)]
+    # within one unit the last word counts
+    await ledger.commit(Unit([loose(6, 7, removed=True), loose(6, 7)]))
+    assert await ledger.read(standing) == [(6, "related", 7)]
+    await ledger.commit(Unit([loose(6, 7), loose(6, 7, removed=True)]))
+    assert await ledger.read(standing) == []
+    found = await ledger.tail(0, 100)
+    told = [link_of(change).removed for change in found if change.operation is Operation.LINK]
+    heard = [one.write.removed for one in applied if isinstance(one.write, Link)]
+    assert told == heard == [*([False] * 5), True, True, True, True, False, False, True]
+    with pytest.raises(NotFound):
+        await ledger.commit(Unit([link(6, 7)]))

@@ -129,6 +129,32 @@ def test_links_neighbors_and_paths_in_the_shapes_of_both_eras(http):
     assert http.get("/shortest_path", params={"frm": "3,3", "to": "1,1"}).json() == {"path": []}
 
 
+def test_links_join_coordinates_that_hold_no_memory_until_an_end_is_deleted_or_they_are(http):
+    for link_type, strength in (("related", 0.5), ("causes", 2.0)):
+        body = {"from_coord": "1,1", "to_coord": "2,2", "link_type": link_type, "strength": strength}
+        assert http.post("/graph/link", json=body | {"metadata": {"why": link_type}}).json()["ok"]
+    assert http.post("/link", json={"from_coord": "2,2", "to_coord": "3,3"}).json() == {"ok": True}
+    found = http.get("/graph/neighbors", params={"coord": "1,1"}).json()["neighbors"]
+    assert [(one["coord"], one["coordinate"], one["link_type"], one["strength"]) for one in found] == [
+        ("2.0,2.0", [2.0, 2.0], "causes", 2.0),
+        ("2.0,2.0", [2.0, 2.0], "related", 0.5),
+    ]
+    assert [one["metadata"] for one in found] == [{"why": "causes"}, {"why": "related"}]
+    assert [edge["type"] for _, edge in http.get("/neighbors", params={"coord": "1,1"}).json()["neighbors"]] == [
+        "causes",
+        "related",
+    ]
+    path = http.get("/graph/path", params={"from_coord": "1,1", "to_coord": "3,3"}).json()
+    assert (path["path"], path["link_types"]) == (["1.0,1.0", "2.0,2.0", "3.0,3.0"], ["causes", "related"])
+    assert [[one["link_type"] for one in step] for step in path["links"]] == [["causes", "related"], ["related"]]
+    ask = {"from_coord": "1,1", "to_coord": "2,2"}
+    assert http.delete("/graph/link", params=ask | {"link_type": "causes"}).json() == ask | {"deleted": 1}
+    assert http.delete("/graph/link", params=ask | {"link_type": "causes"}).json() == ask | {"deleted": 0}
+    store(http, "2,2", "here for a moment")
+    assert http.delete("/memories/2,2").json()["deleted"]
+    assert http.get("/graph/links").json()["links"] == []
+
+
 def test_graph_path_counts_coordinates_in_its_max_length(http):
     for coord in ("1", "2", "3"):
         store(http, coord, f"at {coord}")

@@ -100,13 +100,10 @@ def test_links_move_as_graphml(server: Server, tmp_path: Path) -> None:
         assert "exported 2 links" in server.soma("export-graph", "--tenant", "graphml", "--path", str(path)).stdout
         with server.client(tenant="graphml-2") as other:
             assert other.post("/store_bulk", json={"items": ITEMS[:3]}).status_code == 200
-        missing = server.soma("import-graph", "--tenant", "graphml-2", "--path", str(path))
-        assert missing.returncode == 1
-        assert "no memory at 8.0" in missing.stderr
         with server.client(tenant="graphml-2") as other:
-            assert other.get("/graph/links").json() == {"links": [], "next": None}
             partly = server.soma("import-graph", "--tenant", "graphml-2", "--path", str(path), "--skip-missing")
-            assert partly.stdout == "linked 0; 2 join memories that are not there\n"
+            assert partly.stdout == "linked 0; 2 were left out, as an end of theirs holds no memory\n"
+            assert other.get("/graph/links").json() == {"links": [], "next": None}
             assert other.post("/store_bulk", json={"items": ITEMS[3:]}).status_code == 200
         stdin = path.read_text(encoding="utf-8")
         done = server.soma("import-graph", "--tenant", "graphml-2", "--path", "-", stdin=stdin)
@@ -157,3 +154,30 @@ def test_a_file_of_a_newer_version_is_refused(server: Server) -> None:
     said = server.soma("import-memories", "--path", "-", stdin='{"kind":"memory","schema":3,"coordinate":[1]}\n')
     assert said.returncode == 2
     assert "newer version" in said.stderr
+
+
+def test_links_of_coordinates_without_memory_move_too_and_those_of_expired_memories_do_not(
+    server: Server, serve: Serve, tmp_path: Path
+) -> None:
+    path = tmp_path / "exported.jsonl"
+    with server.client(tenant="loose") as http:
+        for source, target in (("1", "2"), ("2", "3"), ("7", "1")):
+            linked = http.post("/graph/link", json={"from_coord": source, "to_coord": target, "metadata": {"k": 1}})
+            assert linked.status_code == 200
+        http.post("/store", json={"coord": "7", "payload": {"text": "for a while"}, "ttl": "100d"})
+    assert server.soma("export-memories", "--tenant", "loose", "--path", str(path)).returncode == 0
+    lines = [json.loads(one) for one in path.read_text().splitlines()]
+    assert [one["kind"] for one in lines] == ["memory", "link", "link", "link"]
+    fresh = serve()
+    for expired, links in ((False, 3), (True, 2)):
+        tenant = f"loose-{expired}"
+        if expired:
+            lines[0]["expires_at"] = 10.0
+        path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+        done = fresh.soma("import-memories", "--tenant", tenant, "--path", str(path), "--json")
+        wanted = {"imported": 0 if expired else 1, "links": links, "links_left_out": 3 - links}
+        assert json.loads(done.stdout) == wanted, done.stderr
+        with fresh.client(tenant=tenant) as http:
+            assert len(http.get("/graph/links").json()["links"]) == links
+    gone = fresh.soma("unlink", "--tenant", "loose-True", "--from", "1", "--to", "2")
+    assert (gone.returncode, gone.stdout) == (0, "deleted 1 links\n"), gone.stderr

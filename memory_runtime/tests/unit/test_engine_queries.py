@@ -154,9 +154,13 @@ async def test_the_graph_walks_typed_edges_and_refuses_strangers(open_engine: An
     assert [edge.link_type for edge in shortest.edges] == ["jump"]
     assert not (await engine.shortest_path(scope, (3.0,), (0.0,))).found
     assert not (await engine.shortest_path(scope, (0.0,), (3.0,), link_type="next", max_length=2)).found
-    with pytest.raises(NotFound) as caught:
-        await engine.link(scope, (0.0,), (99.0,))
-    assert caught.value.field == "to_coord"
+    await engine.link(scope, (0.0,), (99.0,))
+    await engine.link(scope, (0.0,), (99.0,), link_type="cites")
+    assert await engine.unlink(scope, (0.0,), (99.0,), link_type="none") == 0
+    assert await engine.unlink(scope, (0.0,), (99.0,), link_type="cites") == 1
+    assert await engine.unlink(scope, (0.0,), (99.0,)) == 1
+    assert await engine.unlink(scope, (0.0,), (99.0,)) == 0
+    assert (4.0,) in [one.coordinate for one in await engine.neighbors(scope, (0.0,))]
 
 
 async def test_legacy_collections_are_apart_and_take_a_zero_coordinate(open_engine: Any, scope: Scope) -> None:

@@ -50,11 +50,48 @@ async def test_neighbors_come_nearest_first_then_heaviest_then_by_name(graph: Gr
         ],
     )
     found = await graph.neighbors(ACME, (1.0,), hops=2, limit=10)
-    # 2 is reached by two links of one weight: the first name counts; 30 comes after 2 as text does
-    assert reached(found) == [(3, 1, "related"), (2, 1, "cites"), (30, 1, "related"), (4, 2, "related")]
+    # 2 is reached by two types of link, each of which is shown; 30 comes after 2 as text does
+    assert reached(found) == [
+        (3, 1, "related"),
+        (2, 1, "cites"),
+        (2, 1, "related"),
+        (30, 1, "related"),
+        (4, 2, "related"),
+    ]
     assert reached(await graph.neighbors(ACME, (1.0,), hops=16, limit=3)) == reached(found)[:3]
     assert reached(await graph.neighbors(ACME, (1.0,), link_type="cites", hops=3)) == [(2, 1, "cites")]
     assert await graph.neighbors(ACME, (77.0,), hops=3) == []
+
+
+async def test_every_type_of_link_between_the_same_two_is_shown(graph: Graph) -> None:
+    await graph.link(
+        ACME,
+        [
+            *(edge(1, 2, "a", 1.0), edge(1, 2, "b", 2.0), edge(1, 3, "a"), edge(2, 9, "a"), edge(2, 9, "c", 4.0)),
+            *(edge(3, 9, "a", 3.0), edge(3, 9, "d", 0.5)),
+        ],
+    )
+    found = await graph.neighbors(ACME, (1.0,), hops=2)
+    # at two hops 9 is there once for each type, by the heaviest link of that type, whichever way it came
+    assert [(one.coordinate[0], one.edge.source[0], one.edge.link_type) for one in found] == [
+        (2, 1, "b"),
+        (2, 1, "a"),
+        (3, 1, "a"),
+        (9, 2, "c"),
+        (9, 3, "a"),
+        (9, 3, "d"),
+    ]
+    path = await graph.shortest_path(ACME, (1.0,), (9.0,))
+    assert path is not None
+    assert [(one.source[0], one.target[0], one.link_type) for one in path] == [
+        (1, 2, "b"),
+        (1, 2, "a"),
+        (2, 9, "c"),
+        (2, 9, "a"),
+    ], "the path goes where the heaviest link of the last step comes from, and has every type between each two"
+    only = await graph.shortest_path(ACME, (1.0,), (9.0,), link_type="a")
+    assert only is not None
+    assert [(one.source[0], one.link_type) for one in only] == [(1, "a"), (3, "a")]
 
 
 async def test_a_path_has_the_fewest_links_and_takes_the_heavier_of_two(graph: Graph) -> None:
