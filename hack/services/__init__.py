@@ -12,7 +12,7 @@ from hack.services.etcd import start_etcd
 from hack.services.kafka import SecureKafka, start_kafka, start_secure_kafka
 from hack.services.neo4j import start_neo4j
 from hack.services.poolers import start_pgbouncer, start_pgpool
-from hack.services.postgres import start_postgres, start_standby
+from hack.services.postgres import keep_snapshot, restore_snapshot, start_clone, start_postgres, start_standby
 from hack.services.proxy import FaultProxy
 from hack.services.redis import (
     RedisCluster,
@@ -26,6 +26,9 @@ from hack.services.registry import start_registry
 from hack.services.service import Service, ServiceError
 
 __all__ = [
+    "keep_snapshot",
+    "restore_snapshot",
+    "start_clone",
     "Authority",
     "FaultProxy",
     "Pair",

@@ -111,3 +111,35 @@ def _server(binaries: Path, data: Path, port: int, url: str, log: Path, settings
         ready=lambda: subprocess.run(probe, check=False).returncode == 0,
         user=_USER,
     )
+
+
+def _data_of(service: Service) -> Path:
+    return Path(service.command[service.command.index("-D") + 1])
+
+
+def keep_snapshot(service: Service) -> Path:
+    """A copy of the stopped server's data directory, beside it: a snapshot of its volume."""
+    data = _data_of(service)
+    kept = data.with_name(f"{data.name}-{secrets.token_hex(4)}")
+    subprocess.run(["cp", "-a", str(data), str(kept)], check=True)
+    return kept
+
+
+def restore_snapshot(service: Service, kept: Path) -> None:
+    """Puts a snapshot in the place of the stopped server's data; the snapshot stays."""
+    data = _data_of(service)
+    shutil.rmtree(data)
+    subprocess.run(["cp", "-a", str(kept), str(data)], check=True)
+
+
+def start_clone(service: Service, kept: Path, directory: Path) -> Service:
+    """Start another server on a copy of a snapshot of `service`, which may go on running.
+
+    Raises:
+        ServiceError: when it cannot be started.
+    """
+    port, copied = free_port(), kept.with_name(f"{kept.name}-clone")
+    subprocess.run(["cp", "-a", str(kept), str(copied)], check=True)
+    account, _, rest = service.url.rpartition("@")
+    url = f"{account}@127.0.0.1:{port}/{rest.partition('/')[2]}"
+    return _server(_binaries(), copied, port, url, directory / f"clone-{port}.log", {}).start()

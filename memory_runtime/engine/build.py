@@ -61,7 +61,14 @@ def build_engine(
         cache.outdate(generation)
         follower.outdate(generation)
 
-    ledger.on_generation = turn
+    def turn_over(lost: bool) -> None:
+        if lost:
+            # first: until the index counts in the new history, nothing is answered from it, and nothing cached
+            follower.lose()
+            recent.forget()
+        cache.turn_over()
+
+    ledger.on_generation, ledger.on_lineage = turn, turn_over
     store = vector_store if vector_store is not None else _vector_store(settings, measured)
     return MemoryEngine(settings, ledger, follower, SwitchingProvider(embedding), measured, graphs, cache, clock, store)
 

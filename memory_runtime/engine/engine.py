@@ -244,8 +244,7 @@ class MemoryEngine:
         return results
 
     def _answer(self, view: LedgerView, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
-        order = self.follower.applied_seq
-        return self._recaller.answer(self.cache.view(view, scope, order), scope, queries)
+        return self._recaller.answer(self.cache.view(view, scope, self.cache.moment()), scope, queries)
 
     async def _reach(self, min_seq: int) -> None:
         waited = 0.0

@@ -121,6 +121,9 @@ class Follower:
         """The ledger's facts that the index's rows were read under; None while that is not certain."""
         self._in_step = True
         self.outdated = False
+        self.losses = 0
+        self.lost = False
+        """Whether the index holds changes that the ledger has lost: nothing may be answered from it."""
         self.loaded_rows = 0
         self.load_seconds = 0.0
         self._lock = threading.Lock()
@@ -166,7 +169,7 @@ class Follower:
             self.index, self.coordinates = index, collections
             self.counts = Counter(found.counts)
             self.applied_seq = found.seq
-            self.in_step, self.outdated = True, False
+            self.in_step, self.outdated, self.lost = True, False, False
 
     def resume(self, index: ExactIndex, names: Names, pages: Iterable[Sequence[Applied]]) -> int:
         """Puts an index from a snapshot in place and applies the changes after it; returns how many there were.
@@ -197,6 +200,11 @@ class Follower:
         with self._lock:
             names = Names(self._tenants.names(), self._namespaces.names(), self._types.names())
             return Checkpoint(self.index, self.index.checkpoint(), self.applied_seq, names)
+
+    def lose(self) -> None:
+        """The ledger was restored, or failed over with a loss: what the index holds is not what the ledger holds."""
+        self.lost, self.in_step = True, False
+        self.losses += 1
 
     def outdate(self, generation: int) -> None:
         """Rows changed without a new seq (another replica put other importances or vectors in force): housekeeping

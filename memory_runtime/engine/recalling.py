@@ -12,7 +12,7 @@ import numpy as np
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.hybrid import FusedHit, HybridRecaller, Question
 from memory_runtime.engine.types import Hit, RecallRequest, RecallResult, Suppressed
-from memory_runtime.model.errors import NotFound
+from memory_runtime.model.errors import NotFound, Unavailable
 from memory_runtime.model.records import MemoryRecord, Scope, Vector
 from memory_runtime.scoring import Partition, ScoredRow, Unset
 from memory_runtime.settings import SMFSettings
@@ -56,7 +56,7 @@ class Recaller:
 
     def answer(self, view: LedgerView, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
         """One result for each query, in order; queries that ask alike are searched together in one product."""
-        seq = self._follower.applied_seq
+        seq, losses = self._follower.applied_seq, self._follower.losses
         partition = self._follower.partition(scope)
         groups: dict[object, list[int]] = {}
         for position, query in enumerate(queries):
@@ -68,6 +68,12 @@ class Recaller:
             for position, query, found in zip(positions, members, hits, strict=True):
                 suppressed = self._suppressed(view, scope, partition, query, found)
                 results[position] = RecallResult(found, seq, query.at, "exact", suppressed)
+        if self._follower.lost or self._follower.losses != losses:
+            raise Unavailable(
+                "the ledger has lost changes that the index holds: it is built anew",
+                remedy="retry in a moment",
+                retry_after=1.0,
+            )
         return [result for result in results if result is not None]
 
     def is_plain(self, query: Query) -> bool:

@@ -193,10 +193,32 @@ class Change:
     model_revision: str = ""
     origin: str = ""
     trace: str = ""
+    history: str = ""
+    """The token of the group that made it, in hex: no other history has it. Empty before migration to tokens."""
 
 
 class TailTrimmed(Exception):  # noqa: N818 -- a condition for the follower, who answers it with a fresh scan
     """The outbox no longer reaches back to the sequence asked for."""
+
+
+class HistoryLost(TailTrimmed):
+    """The ledger does not hold the change that the asker builds on: it was restored, or failed over with a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One line of a ledger's history, from the change after `forked` on.
+
+    A ledger begins another one whenever it may have lost its newest changes: after a restart of the database on other
+    hardware, a restore, a fail-over, a copy. `epoch` (microseconds of its beginning, rising) orders them: of two
+    changes that contradict each other, the one of the higher epoch stands.
+    """
+
+    id: str
+    epoch: int
+    forked: int
+    generation: int = 0
+    parent: str = ""
 
 
 class Rows(NamedTuple):

@@ -24,6 +24,7 @@ from memory_runtime.stores.contracts import (
     EdgeKey,
     IdempotencyKey,
     KeywordHit,
+    Lineage,
     Neighbor,
     NormaliserState,
     Put,
@@ -204,11 +205,17 @@ class FollowView(Protocol):
     def head(self) -> int:
         """The sequence of the newest change that this view sees."""
 
-    def tail(self, seq: int, limit: int) -> list[Change]:
-        """The changes after `seq`, in order. Raises TailTrimmed where some of them are gone."""
+    def lineages(self) -> list[Lineage]:
+        """The lines of the ledger's history, oldest first (see `stores.lineages`)."""
 
-    def changes(self, seq: int, limit: int, dim: int) -> list[Applied]:
-        """The changes after `seq` as the index needs them. Raises TailTrimmed.
+    def tail(self, seq: int, limit: int, token: str = "") -> list[Change]:
+        """The changes after `seq`, in order. Raises TailTrimmed where some of them are gone.
+
+        `token` is the `history` of the change at `seq` as the caller knows it; HistoryLost where another one is there.
+        """
+
+    def changes(self, seq: int, limit: int, dim: int, token: str = "") -> list[Applied]:
+        """The changes after `seq` as the index needs them. Raises TailTrimmed, and HistoryLost as `tail` does.
 
         A put carries the memory as it is in this view, which may be a later version, and no payload or words; one
         that has been deleted since carries no vector: the delete follows.
@@ -333,6 +340,14 @@ class Ledger(Protocol):
 
     on_generation: Callable[[int], None] | None
     """Called, where changes are applied, when another process changed rows without a seq; it must return at once."""
+    on_lineage: Callable[[bool], None] | None
+    """Called there too when the ledger goes on as another line of history; with True where changes that were handed on
+    are in it no more, so that what was made of them must be made anew. It must return at once.
+    """
+
+    @property
+    def lineage(self) -> str:
+        """The line of history that the changes handed on last are of; empty while that is not known."""
 
     def open(self) -> None:
         """Migrates (or checks), and is ready. Blocking. Raises SettingsError or Unavailable."""

@@ -33,11 +33,14 @@ class RecentChanges:
         self._lock = threading.Lock()
         self._order: deque[tuple[int, bytes]] = deque()
         self._newest: dict[bytes, int] = {}
-        self._heard = self._floor = 0
+        self._heard = self._floor = -1
 
     def hear(self, changes: Sequence[Applied]) -> None:
         """Takes changes in order of seq, before the index does: so it has never heard less than the index."""
         with self._lock:
+            if changes and changes[0].receipt.seq != self._heard + 1:
+                # what lies between, or came before the first, is unknown
+                self._begin_at(changes[0].receipt.seq - 1)
             for change in changes:
                 self._heard = change.receipt.seq
                 write = change.write
@@ -54,10 +57,18 @@ class RecentChanges:
         """
         with self._lock:
             if applied > self._heard:
-                self._order.clear()
-                self._newest.clear()
-                self._heard = self._floor = applied
+                self._begin_at(applied)
             return order >= self._floor and all(self._newest.get(key, 0) <= order for key in keys)
+
+    def forget(self) -> None:
+        """What was heard is in the ledger no more: no entry is trusted before the index has been built anew."""
+        with self._lock:
+            self._begin_at(-1)
+
+    def _begin_at(self, seq: int) -> None:
+        self._order.clear()
+        self._newest.clear()
+        self._heard = self._floor = seq
 
     def _note(self, key: bytes) -> None:
         self._newest[key] = self._heard

@@ -7,6 +7,9 @@ older than its own index. For what another replica has just acknowledged and thi
 takes the old entry out of Redis before it acknowledges; then this replica asks the ledger. Only if Redis was away as
 well may an answer lag behind, and never by more than the replica's own lag.
 
+Sequences count within one line of the ledger's history (`stores.lineages`), so keys begin with its name: after a
+fail-over that lost commits, a restore or a copy there is another one, and what was cached before is not found again.
+
 What is not there is never cached. Ids name tenant and namespace, keys are made from both, and what comes back is
 checked for both again. Access counts, and the normalised importance after a rebuild, may be as old as the entry.
 """
@@ -17,10 +20,11 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from memory_runtime.engine.cache.changes import RecentChanges, place_key
 from memory_runtime.engine.cache.entries import as_record, as_text
@@ -36,13 +40,27 @@ from memory_runtime.telemetry.caching import CacheMetrics
 
 MOST_MARKED: Final = 512
 """Writes of one unit that are marked; a larger one, a bulk, is left to each replica's following."""
+LEARN_AGAIN_SECONDS: Final = 1.0
 MOST_FILLED: Final = 64
 """Fills under way at once; beyond that what was read is not put in."""
 
 
-@runtime_checkable
-class _TellsLineage(Protocol):
-    def lineage(self) -> str: ...
+FORMER_SECONDS: Final = 30.0
+"""How long another replica may go on reading under the name of a line of history that has ended for this one."""
+
+
+class Moment(NamedTuple):
+    """Where the index was before something was read: the key space in force, and the sequence in its history."""
+
+    space: str | None
+    order: int
+
+
+class Former(NamedTuple):
+    """The key space of before, and until when writes are told there too."""
+
+    space: str | None
+    until: float
 
 
 class Entries(Protocol):
@@ -82,42 +100,72 @@ class RecordCache:
         self._entries, self._ttl, self._metrics, self._shut = entries, ttl, metrics, shut
         self._loop: asyncio.AbstractEventLoop | None = None
         self._space: str | None = None
+        self._former = Former(None, 0.0)
+        self._generation: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begins. Waits for no Redis; the ledger must be open."""
         self._loop = asyncio.get_running_loop()
-        if self._entries is not None:
-            self._space = await self._space_now()
+        if self._entries is not None and not await self._learn():
+            self._background(self._learn_later())
+
+    async def _learn(self) -> bool:
+        """Reads the generation of the rows; until it is known the cache is out of use."""
+        try:
+            told = (await self._ledger.read(lambda view: view.facts())).get(Facts.GENERATION, "0")
+        except SomaError:
+            return False
+        if self._generation is None:
+            self._generation = int(told)
+        self._name_space()
+        return True
+
+    async def _learn_later(self) -> None:
+        while True:
+            await asyncio.sleep(LEARN_AGAIN_SECONDS)
+            if await self._learn():
+                return
 
     def outdate(self, generation: int) -> None:
         """The ledger's rows changed without changes to tell of: what was cached is not to be found again.
 
-        Called on the ledger's thread; until the new name is known every read asks the ledger.
+        Called on the ledger's thread.
         """
-        del generation
-        self._space = None
-        if self._entries is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: self._background(self._rename()))
+        self._generation = generation
+        self._name_space()
 
-    async def _rename(self) -> None:
-        self._space = await self._space_now()
+    def turn_over(self) -> None:
+        """The ledger goes on as another line of history: sequences may stand for other changes than they did.
 
-    async def _space_now(self) -> str:
-        """What the keys begin with: the history that sequences belong to, and the generation of the rows.
-
-        A ledger that does not tell its history has one process: what earlier ones cached is not for this one.
+        Called on the ledger's thread.
         """
+        self._name_space()
 
-        def told(view: LedgerView) -> tuple[str, str]:
-            history = view.lineage() if isinstance(view, _TellsLineage) else uuid.uuid4().hex
-            return history, view.facts().get(Facts.GENERATION, "")
+    def _name_space(self) -> None:
+        """What the keys begin with: the line of history that sequences belong to, and the generation of the rows.
 
-        try:
-            history, generation = await self._ledger.read(told)
-        except SomaError:
-            history, generation = uuid.uuid4().hex, ""  # a server that does not let us ask: replicas share nothing
-        return hashlib.blake2b(f"{history}/{generation}".encode(), digest_size=8).hexdigest()
+        None, and the cache is out of use, while one of them is not known. Another line in the place of one may have
+        readers of before among the replicas: they are looked after for a while, see `_former_space`.
+        """
+        lineage, generation = self._ledger.lineage, self._generation
+        space = None
+        if self._entries is not None and lineage and generation is not None:
+            space = hashlib.blake2b(f"{lineage}/{generation}".encode(), digest_size=8).hexdigest()
+        if self._space not in {None, space}:
+            self._former = Former(self._space, time.monotonic() + FORMER_SECONDS)
+        self._space = space
+
+    def moment(self) -> Moment:
+        """To be asked for before the ledger is read: what is read may be cached as of then, if at all."""
+        # the space first: it changes before the index counts in another history
+        space = self._space
+        return Moment(space, self._follower.applied_seq)
+
+    @property
+    def _readable(self) -> bool:
+        """Whether entries may be given: not while the index counts in a history that has been abandoned."""
+        return self.enabled and self._space is not None and not self._follower.lost
 
     async def stop(self) -> None:
         """Ends what is under way, and the connections."""
@@ -132,29 +180,29 @@ class RecordCache:
     ) -> MemoryRecord | None:
         """The newest live memory at the coordinate, of the type if one is named; None where there is none."""
         text = canonical_coordinate(coordinate)
-        if self.enabled and self._space is not None:
+        if self._readable:
             found = await self._cached_at(scope, text, memory_type)
             if found is not None and (found.expires_at is None or found.expires_at > clock()):
                 return found
-        order = self._follower.applied_seq
+        moment = self.moment()
         records = await self._ledger.read(lambda view: view.at_coordinate(scope, coordinate, memory_type, clock()))
         if not records:
             return None
-        self._keep(scope, records[:1], order, {} if memory_type is not None else {text: records[0].id})
+        self._keep(scope, records[:1], moment, {} if memory_type is not None else {text: records[0].id})
         return records[0]
 
-    def view(self, view: LedgerView, scope: Scope, order: int) -> LedgerView:
-        """The view, with `by_ids` through the cache; `order` is where the index was before the view was opened."""
-        if not self.enabled or self._space is None or self._loop is None:
+    def view(self, view: LedgerView, scope: Scope, moment: Moment) -> LedgerView:
+        """The view, with `by_ids` through the cache; `moment` is that before the view was opened."""
+        if not self._readable or self._loop is None:
             return view
-        return cast(LedgerView, _CachedView(self, view, scope, order, self._loop))
+        return cast(LedgerView, _CachedView(self, view, scope, moment, self._loop))
 
     async def commit(self, unit: Unit) -> Committed:
         """Commits, then takes out of Redis what the unit changed; waits for Redis no longer than the cache's time-out.
 
         The writes that were committed together come here together, and share a round trip.
         """
-        if self._entries is None or self._space is None or len(unit.writes) > MOST_MARKED:
+        if self._entries is None or len(unit.writes) > MOST_MARKED:
             return await self._ledger.commit(unit)
         try:
             committed = await self._ledger.commit(unit)
@@ -162,22 +210,37 @@ class RecordCache:
             raise  # nothing has changed
         except BaseException:
             # it may yet become durable: until that is past, whoever asks Redis is sent on to the ledger
-            self._background(self._mark(self._touched((write, False) for write in unit.writes)))
+            touched = [(write, False) for write in unit.writes]
+            for one in filter(None, (self._space, self._former_space())):
+                self._background(self._mark(self._touched(one, touched)))
             raise
-        keys = self._touched(
+        touched = [
             (write, receipt.version == 1 and not committed.replayed)
             for write, receipt in zip(unit.writes, committed.receipts, strict=False)
             if receipt.changed or committed.replayed
-        )
+        ]
+        # asked for after the commit: the group itself may have found that the ledger is another one
+        former, space = self._former_space(), self._space
+        if former is not None and touched:
+            # its orders may be of an abandoned history, so a floor would not do
+            with contextlib.suppress(SomaError):
+                await self._mark(self._touched(former, touched))
+        keys = self._touched(space, touched) if space is not None else []
         if keys:
             await self._outdate(keys, max(receipt.seq for receipt in committed.receipts))
         return committed
 
+    def _former_space(self) -> str | None:
+        return self._former.space if time.monotonic() < self._former.until else None
+
     async def by_ids(self, scope: Scope, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
         """Those of the memories that the cache has and may give."""
-        keys = {self._record_key(scope, identity): identity for identity in ids}
+        space = self._space
+        if space is None:
+            return {}
+        keys = {_record_key(space, scope, identity): identity for identity in ids}
         found: dict[bytes, MemoryRecord] = {}
-        for key, (order, text) in (await self._look(list(keys))).items():
+        for key, (order, text) in (await self._look(space, list(keys))).items():
             record = self._checked(scope, text, order, keys[key])
             if record is not None:
                 found[keys[key]] = record
@@ -189,16 +252,19 @@ class RecordCache:
             return (await self.by_ids(scope, [identity])).get(identity)
         # most memories are episodic: its entry is asked for beside the coordinate's, to spare a round trip
         guess = memory_id(scope.tenant, scope.namespace, "episodic", coordinate).bytes
-        place = place_key(scope, coordinate)
-        entries = await self._look([self._place_key(scope, place), self._record_key(scope, guess)])
-        pointer = entries.get(self._place_key(scope, place))
+        place, space = place_key(scope, coordinate), self._space
+        if space is None:
+            return None
+        at_place, at_guess = _place_key(space, scope, place), _record_key(space, scope, guess)
+        entries = await self._look(space, [at_place, at_guess])
+        pointer = entries.get(at_place)
         if pointer is None or not self._is_current([place], pointer[0]):
             self._count("miss" if pointer is None else "stale")
             return None
         identity = bytes.fromhex(pointer[1])
         if identity != guess:
             return (await self.by_ids(scope, [identity])).get(identity)
-        entry = entries.get(self._record_key(scope, guess))
+        entry = entries.get(at_guess)
         if entry is None:
             self._count("miss")
             return None
@@ -218,31 +284,33 @@ class RecordCache:
     def _is_current(self, keys: Sequence[bytes], order: int) -> bool:
         return self._changes.current(keys, order, self._follower.applied_seq)
 
-    async def _look(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
-        if self._entries is None or self._space is None or not keys:
+    async def _look(self, space: str, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+        if self._entries is None or not keys:
             return {}
         try:
             found = await self._entries.look(keys)
         except SomaError:
             self._count("away", len(keys))
             return {}
-        return found
-
-    def _record_key(self, scope: Scope, identity: bytes) -> str:
-        return f"{self._space}:{_scope_part(scope)}:r:{identity.hex()}"
-
-    def _place_key(self, scope: Scope, place: bytes) -> str:
-        return f"{self._space}:{_scope_part(scope)}:c:{place.hex()}"
+        # entries of a history that ended while they were on their way say nothing any more
+        return found if self._readable and space == self._space else {}
 
     def _keep(
-        self, scope: Scope, records: Sequence[MemoryRecord], order: int, places: Mapping[str, uuid.UUID] | None = None
+        self,
+        scope: Scope,
+        records: Sequence[MemoryRecord],
+        moment: Moment,
+        places: Mapping[str, uuid.UUID] | None = None,
     ) -> None:
-        if not self.enabled or self._entries is None or self._space is None or len(self._tasks) >= MOST_FILLED:
+        space, order = moment
+        if not self._readable or self._entries is None or space is None or len(self._tasks) >= MOST_FILLED:
             return
-        texts = {self._record_key(scope, record.id.bytes): as_text(record) for record in records}
+        if space != self._space:
+            return
+        texts = {_record_key(space, scope, record.id.bytes): as_text(record) for record in records}
         kept = {key: text for key, text in texts.items() if text is not None}
         for coordinate, identity in (places or {}).items():
-            kept[self._place_key(scope, place_key(scope, coordinate))] = identity.hex
+            kept[_place_key(space, scope, place_key(scope, coordinate))] = identity.hex
         if kept:
             self._background(self._entries.fill_texts(kept, order, self._ttl))
 
@@ -256,7 +324,7 @@ class RecordCache:
         if self._entries is not None and keys:
             await self._entries.mark(keys)
 
-    def _touched(self, writes: Iterable[tuple[Put | Delete | Link, bool]]) -> list[str]:
+    def _touched(self, space: str, writes: Iterable[tuple[Put | Delete | Link, bool]]) -> list[str]:
         """The keys of entries that these writes made stale; of each it is said whether its memory is a first version.
 
         Of a memory that never was there is no entry. Its coordinate may have led to another one, of another type.
@@ -266,9 +334,9 @@ class RecordCache:
             if isinstance(write, Link) or write.collection is not Collection.MEMORIES:
                 continue
             if not first:
-                keys[self._record_key(write.scope, write.id.bytes)] = None
+                keys[_record_key(space, write.scope, write.id.bytes)] = None
             if isinstance(write, Put):
-                keys[self._place_key(write.scope, place_key(write.scope, write.coordinate))] = None
+                keys[_place_key(space, write.scope, place_key(write.scope, write.coordinate))] = None
         return list(keys)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -295,9 +363,9 @@ class _CachedView:
     """A view whose `by_ids` asks the cache first. Used on a reader's thread, which waits for the loop's answer."""
 
     def __init__(
-        self, cache: RecordCache, view: LedgerView, scope: Scope, order: int, loop: asyncio.AbstractEventLoop
+        self, cache: RecordCache, view: LedgerView, scope: Scope, moment: Moment, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._cache, self._view, self._scope, self._order, self._loop = cache, view, scope, order, loop
+        self._cache, self._view, self._scope, self._moment, self._loop = cache, view, scope, moment, loop
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._view, name)
@@ -310,7 +378,7 @@ class _CachedView:
             return cached
         found = self._view.by_ids(missing)
         if found:
-            self._loop.call_soon_threadsafe(self._cache._keep, self._scope, list(found.values()), self._order)  # noqa: SLF001
+            self._loop.call_soon_threadsafe(self._cache._keep, self._scope, list(found.values()), self._moment)  # noqa: SLF001
         return cached | found
 
     def _from_cache(self, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
@@ -322,6 +390,14 @@ class _CachedView:
         except (TimeoutError, CancelledError):  # cancelled: the engine stops
             asked.cancel()
             return {}
+
+
+def _record_key(space: str, scope: Scope, identity: bytes) -> str:
+    return f"{space}:{_scope_part(scope)}:r:{identity.hex()}"
+
+
+def _place_key(space: str, scope: Scope, place: bytes) -> str:
+    return f"{space}:{_scope_part(scope)}:c:{place.hex()}"
 
 
 @functools.lru_cache(4096)

@@ -73,14 +73,15 @@ class Committer:
 
     def _group(self, transaction: PostgresTransaction) -> Group:
         self.memory.seq = transaction.work.seq
-        return Group(transaction.applied, transaction.work.head.generation, transaction.generation)
+        head = transaction.work.head
+        return Group(transaction.applied, head.generation, transaction.generation, head, self.memory.history)
 
     def rest(self) -> None:
         """PostgreSQL was seen to be away: the next group does not wait for it."""
         self._away = True
 
     def _run(self, work: Work, units: Sequence[Unit], *also: str) -> PostgresTransaction:
-        self.memory.group += 1
+        self.memory.next_group()
         session = self._link.begin("", TURN, *also)
         known = loading.begin(session, units)
         self._alone = known.head.writer == self.memory.writer
@@ -95,7 +96,7 @@ class Committer:
         None where the turn must be taken first: nothing of it is durable then. Optimistic, so it is for a writer that
         was the last one too: of two that write in turn, each would undo what the other has begun.
         """
-        self.memory.group += 1
+        self.memory.next_group()
         session = self._link.session()
         known = loading.begin(session, units)
         self._alone = known.head.writer == self.memory.writer

@@ -63,6 +63,7 @@ _OUTBOX: Final = {
     "model_revision": "text",
     "origin": "text",
     "trace": "text",
+    "history": "uuid",
 }
 _VECTORS: Final = {"row": "bigint", "vector": "bytea"}
 _TEXTS: Final = {"row": "bigint", "length": "integer", "folded": "text"}
@@ -149,11 +150,12 @@ class Batch:
 
 
 class Group(NamedTuple):
-    """Whose group this is, its number there, and when."""
+    """Whose group this is, its number there, when, and the token of its changes."""
 
     writer: uuid.UUID
     number: int
     at: float
+    history: uuid.UUID
 
 
 def flush(
@@ -175,7 +177,7 @@ def flush(
     _memories(batch, changed)
     _vectors(batch, changed, reembedding=work.head.reembedding)
     documents, tokens = _texts(batch, changed)
-    batch.insert("outbox", _OUTBOX, [_outgoing(one) for one in work.outbox])
+    batch.insert("outbox", _OUTBOX, [_outgoing(one, group.history) for one in work.outbox])
     _replies(batch, work.new_replies)
     batch.insert("audit", _AUDIT, work.audit)
     batch.insert(
@@ -187,7 +189,7 @@ def flush(
     batch.insert(
         "ledger_writers",
         {"writer": "uuid", "group_number": "bigint", "at": "float8"},
-        [group],
+        [group[:3]],
         "ON CONFLICT (writer) DO UPDATE SET group_number = excluded.group_number, at = excluded.at",
     )
     batch.insert(
@@ -200,6 +202,7 @@ def flush(
     writer = bound(group.writer)
     head = (
         f"UPDATE ledger_head SET seq = {bound(work.seq)}, rows = {bound(work.rows)}, writer = {writer},"  # noqa: S608
+        f" history = {bound(work.history(group.history))},"
         f" documents = documents + {bound(documents)}, tokens = tokens + {bound(tokens)}"
     )
     notice = f"pg_notify('{CHANNEL}', {writer}::uuid::text)"
@@ -380,7 +383,7 @@ def _texts(batch: Batch, changed: Sequence[State]) -> tuple[int, int]:
     return documents, tokens
 
 
-def _outgoing(one: Outgoing) -> Record:
+def _outgoing(one: Outgoing, history: uuid.UUID) -> Record:
     return (
         one.seq,
         one.operation.value,
@@ -400,4 +403,5 @@ def _outgoing(one: Outgoing) -> Record:
         one.model_revision,
         one.origin,
         one.trace,
+        history,
     )

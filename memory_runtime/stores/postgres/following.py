@@ -17,6 +17,7 @@ from memory_runtime.stores.contracts import (
     Change,
     Collection,
     Delete,
+    HistoryLost,
     IdempotencyKey,
     Link,
     Operation,
@@ -33,7 +34,7 @@ from memory_runtime.stores.values import CoordinateRow, CountKey, Facts, VectorT
 
 _CHANGE: Final = (
     "seq, operation, id, tenant, namespace, memory_type, version, at, payload, collection, created, coordinate,"
-    " event_time, importance, model_revision, origin, trace"
+    " event_time, importance, model_revision, origin, trace, history"
 )
 _REPLIES_ROOT: Final = uuid.uuid5(uuid.NAMESPACE_OID, "soma idempotency")
 
@@ -48,6 +49,8 @@ class Head(NamedTuple):
     documents: int
     tokens: int
     reembedding: bool
+    history: uuid.UUID | None = None
+    lineage: uuid.UUID | None = None
 
 
 HEAD_COLUMNS: Final = ", ".join(f"h.{name}" for name in Head._fields)
@@ -60,17 +63,40 @@ def whole_head(session: Session) -> Head:
     return Head(*session.row(HEAD))
 
 
+class Moment(NamedTuple):
+    """The head, and the tokens of the newest change and of one that was asked for; None where the outbox has none."""
+
+    head: Head
+    newest: uuid.UUID | None
+    asked: uuid.UUID | None
+
+
+_MOMENT: Final = (
+    f"SELECT {HEAD_COLUMNS}, (SELECT o.history FROM outbox o WHERE o.seq = h.seq),"  # noqa: S608
+    " (SELECT o.history FROM outbox o WHERE o.seq = $1) FROM ledger_head h"
+)
+
+
+def moment(session: Session, seq: int) -> Moment:
+    """What a follower that has come to `seq` compares, in one query."""
+    found = session.row(_MOMENT, seq)
+    return Moment(Head(*found[:HEAD_LENGTH]), *found[HEAD_LENGTH:])
+
+
 def head(session: Session) -> int:
     """The sequence of the newest change."""
     return int(session.value("SELECT seq FROM ledger_head"))
 
 
-def tail(session: Session, seq: int, limit: int) -> list[Change]:
-    """The changes after `seq`. Raises TailTrimmed where some of them are gone, and for a `seq` that never was."""
-    newest = head(session)
-    if seq > newest:
+def tail(session: Session, seq: int, limit: int, token: str = "") -> list[Change]:
+    """The changes after `seq`, in order. Raises TailTrimmed where some of them are gone.
+
+    Raises HistoryLost for a `seq` that is not there, or is of another group than that of the `token`, if one is given.
+    """
+    newest, known = session.row("SELECT seq, (SELECT history FROM outbox WHERE seq = $1) FROM ledger_head", seq)
+    if seq > newest or (token and known is not None and known.hex != token):
         # the asker followed another ledger, or this one before it was restored
-        raise TailTrimmed
+        raise HistoryLost
     sql = f"SELECT {_CHANGE} FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2"  # noqa: S608
     found = session.rows(sql, seq, limit)
     # sequences have no gaps: what does not follow on was trimmed
@@ -97,12 +123,13 @@ def _change(found: Sequence[Any]) -> Change:
         model_revision=found[14],
         origin=found[15],
         trace=found[16],
+        history=found[17].hex if found[17] else "",
     )
 
 
-def changes(session: Session, seq: int, limit: int, dim: int) -> list[Applied]:
-    """The changes after `seq` as the index needs them. Raises TailTrimmed."""
-    found = tail(session, seq, limit)
+def changes(session: Session, seq: int, limit: int, dim: int, token: str = "") -> list[Applied]:
+    """The changes after `seq` as the index needs them. Raises TailTrimmed, and HistoryLost as `tail` does."""
+    found = tail(session, seq, limit, token)
     puts = list(dict.fromkeys(one.id for one in found if one.operation is Operation.PUT))
     now = _as_they_are(session, puts, dim) if puts else {}
     return [_applied(one, now.get(one.id)) for one in found]
@@ -201,18 +228,6 @@ def facts(session: Session) -> dict[str, str]:
     found = {one[0]: one[1] for one in session.rows("SELECT key, value FROM facts")}
     generation = session.value("SELECT generation FROM ledger_head")
     return found | ({Facts.GENERATION: str(generation)} if generation else {})
-
-
-def lineage(session: Session) -> str:
-    """Which history the sequences belong to, the same for every replica: another after a restore or a fail-over, when
-    a sequence may come to stand for another change. The server, its timeline, the database, and the table's file.
-    """
-    told = session.value(
-        "SELECT concat_ws('.', (SELECT system_identifier FROM pg_control_system()),"
-        " (SELECT timeline_id FROM pg_control_checkpoint()),"
-        " (SELECT oid FROM pg_database WHERE datname = current_database()), pg_relation_filenode('ledger_head'))"
-    )
-    return str(told)
 
 
 def sinks(session: Session) -> dict[str, int]:

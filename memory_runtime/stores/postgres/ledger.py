@@ -19,6 +19,7 @@ from memory_runtime.stores.postgres import connecting, errors, following, migrat
 from memory_runtime.stores.postgres.links import ONE_MOMENT, Links
 from memory_runtime.stores.postgres.schema import HEAD, KNOWN
 from memory_runtime.stores.postgres.session import run_apart
+from memory_runtime.stores.postgres.tracking import Mark
 from memory_runtime.stores.postgres.view import PostgresView
 from memory_runtime.stores.postgres.writer import MAX_GROUP, Job, Writer
 from memory_runtime.stores.resilience import BreakerPolicy, Guard, GuardPolicy, Retry
@@ -59,6 +60,7 @@ class PostgresLedger:
         self._links: Links | None = None
         self._writer: Writer | None = None
         self._on_generation: Callable[[int], None] | None = None
+        self.on_lineage: Callable[[bool], None] | None = None
         self._places = max(1, settings.postgres_pool_size - 2)
         self._readers = ThreadPoolExecutor(self._places, thread_name_prefix="ledger-reader")
         self._guards: dict[asyncio.AbstractEventLoop, Guard] = {}
@@ -82,20 +84,22 @@ class PostgresLedger:
         Blocking: call it from a thread. Raises SettingsError naming the setting, or Unavailable.
         """
         target = run_apart(connecting.probe(connecting.target(self._settings), self._settings))
-        found = migrating.current(self._settings)
-        if self._settings.postgres_migrate_at_start and not found.may_be_served(HEAD, KNOWN):
+        schema = migrating.current(self._settings)
+        if self._settings.postgres_migrate_at_start and not schema.may_be_served(HEAD, KNOWN):
             migrating.migrate(self._settings)
         else:
-            migrating.check(found)
-            self._note = found.note(HEAD, KNOWN)
+            migrating.check(schema)
+            self._note = schema.note(HEAD, KNOWN)
         # of the pool's size, the writer has one and the listener one
         self._links = Links(target, self._places)
         try:
             self._links.start()
-            head = self.read_now(lambda view: following.whole_head(view.session))  # type: ignore[attr-defined]
             writer = Writer(target, self._normalisers, self._observer, self._settings.vector_dim)
-            writer.tracker.begin_at(head.seq, head.generation, following=False)
+            writer.connect()
+            found = self.read_now(lambda view: following.moment(view.session, 0))  # type: ignore[attr-defined]
+            writer.tracker.begin_at(Mark.at(found), following=False)
             writer.tracker.on_generation = self._on_generation
+            writer.tracker.on_lineage = self._turn_over
             writer.start()
             self._writer = writer
             self._links.listen(lambda whose: None if whose == writer.name else writer.nudge())
@@ -115,6 +119,18 @@ class PostgresLedger:
     def head_seq(self) -> int:
         """The sequence of the newest durable change that this process knows of."""
         return self._writer.tracker.head if self._writer else 0
+
+    @property
+    def lineage(self) -> str:
+        """The line of history that the changes handed on last are of; empty while that is not known."""
+        return self._writer.tracker.lineage if self._writer else ""
+
+    def _turn_over(self, lost: bool) -> None:
+        if self._links is not None:
+            # a connection to the server of before may still be answered there
+            self._links.expire()
+        if self.on_lineage is not None:
+            self.on_lineage(lost)
 
     @property
     def commits(self) -> int:
@@ -260,11 +276,11 @@ class PostgresLedger:
     def load(self, dim: int) -> Iterator[Loaded]:
         """All that an index is built from, at one moment; blocking. The first one says where following begins."""
         with self._moment() as view:
-            head = following.whole_head(view.session)
-            yield Loaded(view.scan(dim), view.coordinate_rows(), view.counts(), head.seq)
+            found = following.moment(view.session, 0)
+            yield Loaded(view.scan(dim), view.coordinate_rows(), view.counts(), found.head.seq)
         writer = self._writer
         if writer is not None and not writer.tracker.following:
-            writer.tracker.begin_at(head.seq, head.generation, following=True)
+            writer.tracker.begin_at(Mark.at(found), following=True)
             writer.nudge()
 
     def scan(self, dim: int, batch: int = 20_000, table: VectorTable = "vectors") -> Iterator[Rows]:

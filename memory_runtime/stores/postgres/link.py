@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Iterator
 from typing import Final
 
-from memory_runtime.stores.postgres import errors
+from memory_runtime.stores.postgres import errors, lineage
 from memory_runtime.stores.postgres.connecting import Target
 from memory_runtime.stores.postgres.session import Session
 
@@ -30,8 +31,19 @@ class WriterLink:
         if self._session is None:
             # a group reads and writes by keys: to plan that anew for each costs PostgreSQL more than to do it
             connection = self._loop.run_until_complete(self.target.connect(planned_once=True))
-            self._session = Session(connection, self._loop.run_until_complete)
+            session = Session(connection, self._loop.run_until_complete)
+            try:
+                # before anything is written there: this may be another server than the one of before
+                lineage.ensure(session)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._session = session
         return self._session
+
+    def begin_lineage(self, expected: uuid.UUID | None) -> None:
+        """Begins another line of history, unless another replica has begun one after `expected`."""
+        lineage.begin(self.session(), expected)
 
     def begin(self, characteristics: str = "", *also: str) -> Session:
         """Opens a transaction, and runs statements in it whose answers do not matter, in one round trip."""

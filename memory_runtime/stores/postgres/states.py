@@ -198,6 +198,10 @@ class Work:
             # the same again, or what an earlier unit of the group told
             self.new_told[told] = before
 
+    def history(self, token: uuid.UUID) -> uuid.UUID | None:
+        """The token of the newest change, once this group with its token is written."""
+        return token if self.seq > self.head.seq else self.head.history
+
     def next_seq(self) -> int:
         """The number of the next change."""
         self.seq += 1

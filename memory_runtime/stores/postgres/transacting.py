@@ -41,6 +41,13 @@ class Memory:
     seq: int = -1
     normalisers: dict[str, NormaliserState] = field(default_factory=dict)
     audit_tail: writing.AuditTail | None = None
+    history: uuid.UUID = field(default_factory=uuid.uuid4)
+    """The token of the group in hand."""
+
+    def next_group(self) -> None:
+        """Another group begins."""
+        self.group += 1
+        self.history = uuid.uuid4()
 
     def forget(self) -> None:
         """Others have written, or what this writer wrote is not known to be durable."""
@@ -140,7 +147,7 @@ class PostgresTransaction:
         self.touched = True
         if self.work.audit:
             self._memory.audit_tail = (self.work.audit[-1][0], self.work.audit[-1][-1])
-        group = flushing.Group(self._memory.writer, self._memory.group, self._clock())
+        group = flushing.Group(self._memory.writer, self._memory.group, self._clock(), self._memory.history)
         flushing.flush(self._written_by, self.work, group, normalisers, has_turn=self.has_turn)
 
     def _flush(self) -> None:

@@ -16,6 +16,7 @@ from memory_runtime.stores.contracts import (
     EdgeKey,
     IdempotencyKey,
     KeywordHit,
+    Lineage,
     Neighbor,
     Receipt,
     Rows,
@@ -26,6 +27,7 @@ from memory_runtime.stores.postgres import (
     following,
     graph,
     importance,
+    lineage,
     reading,
     reembedding,
     retaining,
@@ -40,9 +42,6 @@ class PostgresView:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-
-    def lineage(self) -> str:
-        return following.lineage(self.session)
 
     def get(self, record_id: uuid.UUID) -> MemoryRecord | None:
         return reading.get(self.session, record_id)
@@ -183,6 +182,9 @@ class PostgresView:
     def normaliser_state(self, tenant: str) -> str | None:
         return importance.normaliser_state(self.session, tenant)
 
+    def lineages(self) -> list[Lineage]:
+        return lineage.chain(self.session)
+
     def facts(self) -> dict[str, str]:
         return following.facts(self.session)
 
@@ -192,11 +194,11 @@ class PostgresView:
     def head(self) -> int:
         return following.head(self.session)
 
-    def tail(self, seq: int, limit: int) -> list[Change]:
-        return following.tail(self.session, seq, limit)
+    def tail(self, seq: int, limit: int, token: str = "") -> list[Change]:
+        return following.tail(self.session, seq, limit, token)
 
-    def changes(self, seq: int, limit: int, dim: int) -> list[Applied]:
-        return following.changes(self.session, seq, limit, dim)
+    def changes(self, seq: int, limit: int, dim: int, token: str = "") -> list[Applied]:
+        return following.changes(self.session, seq, limit, dim, token)
 
     def sinks(self) -> dict[str, int]:
         return following.sinks(self.session)

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -87,6 +87,14 @@ class Writer:
     def name(self) -> str:
         """What this writer's notices carry."""
         return str(self._committer.memory.writer)
+
+    def connect(self) -> None:
+        """Connects before the thread is started, so that the line of history is known. Raises Unavailable."""
+        try:
+            with ThreadPoolExecutor(1) as apart:  # the caller's thread may run a loop
+                apart.submit(self._link.session).result()
+        except errors.Failures as error:
+            raise errors.in_words(error) from error
 
     def start(self) -> None:
         """Starts the thread."""
@@ -231,12 +239,21 @@ class Writer:
             return
         job.future.set_result(result)
 
+    def _explain(self) -> None:
+        """Begins another line of history, where changes were lost and none was begun for it: once in the fleet."""
+        if self.tracker.unexplained:
+            self._link.begin_lineage(self.tracker.mark.lineage)
+            self.tracker.unexplained = False
+            with self._link.reading() as session:
+                self.tracker.look(session)
+
     def _look(self) -> None:
         if not self.tracker.following:
             return
         try:
             with self._link.reading() as session:
                 self.tracker.look(session)
+            self._explain()
             self.ailment = ""
         except errors.Failures as error:
             self._link.rollback()

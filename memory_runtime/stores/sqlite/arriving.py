@@ -13,15 +13,16 @@ from typing import Final
 _COLUMNS: Final = (
     "seq", "id", "collection", "tenant", "namespace", "memory_type", "coordinate", "coordinate_first",
     "importance_raw", "importance_norm", "normaliser_version", "event_time", "ingest_time", "expires_at", "pinned",
-    "hold", "model_revision", "features", "payload", "text", "origin", "trace", "row", "vector",
+    "hold", "model_revision", "features", "payload", "text", "origin", "trace", "history", "row", "vector",
 )  # fmt: skip
 _VIEW: Final = "CREATE TEMP VIEW arriving AS SELECT " + ", ".join(f"NULL AS {name}" for name in _COLUMNS)
 _TRIGGER: Final = """
 CREATE TEMP TRIGGER arrive INSTEAD OF INSERT ON arriving BEGIN
   INSERT INTO outbox (seq, operation, id, collection, tenant, namespace, memory_type, version, at, payload, created,
-    coordinate, event_time, importance, model_revision, origin, trace)
+    coordinate, event_time, importance, model_revision, origin, trace, history)
   VALUES (NEW.seq, 'put', NEW.id, NEW.collection, NEW.tenant, NEW.namespace, NEW.memory_type, 1, NEW.ingest_time,
-    NEW.payload, 1, NEW.coordinate, NEW.event_time, NEW.importance_raw, NEW.model_revision, NEW.origin, NEW.trace);
+    NEW.payload, 1, NEW.coordinate, NEW.event_time, NEW.importance_raw, NEW.model_revision, NEW.origin, NEW.trace,
+    NEW.history);
   INSERT INTO memories (row, id, collection, tenant, namespace, memory_type, coordinate, coordinate_first,
     importance_raw, importance_norm, normaliser_version, event_time, ingest_time, expires_at, pinned, hold,
     model_revision, features, payload, text, version, seq, access_time, access_count, deleted)

@@ -13,7 +13,7 @@ from memory_runtime.model.coordinates import canonical_coordinate
 from memory_runtime.model.errors import Conflict, NotFound
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.audit import line_hash
-from memory_runtime.stores.contracts import AuditEntry, Delete, Link, Operation, OriginVersion, Put, Receipt, Unit
+from memory_runtime.stores.contracts import AuditEntry, Delete, Link, Operation, OriginVersion, Put, Receipt
 from memory_runtime.stores.link_body import link_body
 from memory_runtime.stores.sqlite import arriving, fts
 
@@ -51,6 +51,14 @@ class _Outgoing:
     model_revision: str = ""
 
 
+class Source(NamedTuple):
+    """Whose change it is, and the token of the group that it is committed with."""
+
+    origin: str
+    trace: str
+    history: bytes
+
+
 def newest_of_origin(connection: sqlite3.Connection, told: OriginVersion) -> bool:
     """Whether no such version was told of before; from here on this one was."""
     moved = connection.execute(
@@ -61,12 +69,12 @@ def newest_of_origin(connection: sqlite3.Connection, told: OriginVersion) -> boo
     return moved.rowcount == 1
 
 
-def _outbox(connection: sqlite3.Connection, row: _Outgoing, source: Unit, seq: int) -> None:
+def _outbox(connection: sqlite3.Connection, row: _Outgoing, source: Source, seq: int) -> None:
     connection.execute(
         "INSERT INTO outbox"
         " (seq, operation, id, collection, tenant, namespace, memory_type, version, at, previous_seq, payload, created,"
-        " coordinate, event_time, importance, model_revision, origin, trace)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " coordinate, event_time, importance, model_revision, origin, trace, history)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             seq,
             row.operation.value,
@@ -86,6 +94,7 @@ def _outbox(connection: sqlite3.Connection, row: _Outgoing, source: Unit, seq: i
             row.model_revision,
             source.origin,
             source.trace,
+            source.history,
         ),
     )
 
@@ -106,7 +115,7 @@ class Content(NamedTuple):
     norm: float
     normaliser_version: int
     features: str | None
-    source: Unit
+    source: Source
 
 
 def _written(content: Content) -> tuple[Any, ...]:
@@ -145,6 +154,7 @@ def arrive(connection: sqlite3.Connection, content: Content, seq: int, row: int)
             *_written(content),
             source.origin,
             source.trace,
+            source.history,
             row,
             None if put.vector is None else put.vector.tobytes(),
         ),
@@ -193,7 +203,7 @@ def put_over(connection: sqlite3.Connection, content: Content, seq: int, found: 
     return Receipt(put.id, version, seq, created=bool(deleted), changed=True)
 
 
-def delete(connection: sqlite3.Connection, delete: Delete, source: Unit, next_seq: Callable[[], int]) -> Receipt:
+def delete(connection: sqlite3.Connection, delete: Delete, source: Source, next_seq: Callable[[], int]) -> Receipt:
     identity = delete.id.bytes
     found = connection.execute(
         "SELECT row, version, seq, deleted, text, hold, collection, tenant, namespace, memory_type, coordinate,"
@@ -262,7 +272,7 @@ def _lives(connection: sqlite3.Connection, tenant: str, namespace: str, coordina
     return bool(found[0])
 
 
-def link(connection: sqlite3.Connection, link: Link, source_unit: Unit, next_seq: Callable[[], int]) -> Receipt:
+def link(connection: sqlite3.Connection, link: Link, source_of: Source, next_seq: Callable[[], int]) -> Receipt:
     tenant, namespace = link.scope.tenant, link.scope.namespace
     source, target = canonical_coordinate(link.edge.source), canonical_coordinate(link.edge.target)
     for field, coordinate in (("from_coord", source), ("to_coord", target)):
@@ -272,7 +282,7 @@ def link(connection: sqlite3.Connection, link: Link, source_unit: Unit, next_seq
     identity = uuid.uuid5(uuid.NAMESPACE_OID, "\x1f".join((tenant, namespace, source, kind, target)))
     outgoing = _Outgoing(Operation.LINK, identity.bytes, 0, link.scope, kind, 1, link.at, None, link_body(link))
     seq = next_seq()
-    _outbox(connection, outgoing, source_unit, seq)
+    _outbox(connection, outgoing, source_of, seq)
     key = (tenant, namespace, source, kind, target)
     if link.removed:
         connection.execute(

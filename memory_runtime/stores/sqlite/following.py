@@ -15,6 +15,7 @@ from memory_runtime.stores.contracts import (
     Change,
     Collection,
     Delete,
+    HistoryLost,
     Link,
     Operation,
     Put,
@@ -28,13 +29,20 @@ from memory_runtime.stores.values import CoordinateRow, CountKey, VectorTable
 
 _CHANGE = (
     "seq, operation, id, tenant, namespace, memory_type, version, at, payload, collection, created, coordinate,"
-    " event_time, importance, model_revision, origin, trace"
+    " event_time, importance, model_revision, origin, trace, history"
 )
 
 
-def tail(connection: sqlite3.Connection, seq: int, limit: int) -> list[Change]:
-    """The changes after `seq`. Raises TailTrimmed where some of them are gone."""
+def tail(connection: sqlite3.Connection, seq: int, limit: int, token: str = "") -> list[Change]:
+    """The changes after `seq`. Raises TailTrimmed where some of them are gone.
+
+    Raises HistoryLost for a `seq` that is not there, or is of another group than that of the `token`, if one is given.
+    """
     _refuse_trimmed(connection, seq)
+    if token:
+        known = connection.execute("SELECT history FROM outbox WHERE seq = ?", (seq,)).fetchone()
+        if known and known[0] is not None and known[0].hex() != token:
+            raise HistoryLost
     sql = f"SELECT {_CHANGE} FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
     return [
         Change(
@@ -54,6 +62,7 @@ def tail(connection: sqlite3.Connection, seq: int, limit: int) -> list[Change]:
             model_revision=found[14],
             origin=found[15],
             trace=found[16],
+            history=found[17].hex() if found[17] else "",
         )
         for found in connection.execute(sql, (seq, limit))
     ]
@@ -66,7 +75,7 @@ def _refuse_trimmed(connection: sqlite3.Connection, seq: int) -> None:
         raise TailTrimmed
     if seq > newest:
         # the asker followed another ledger, or this one before it was restored
-        raise TailTrimmed
+        raise HistoryLost
 
 
 def head(connection: sqlite3.Connection) -> int:
@@ -75,9 +84,9 @@ def head(connection: sqlite3.Connection) -> int:
     return int(found[0]) if found else 0
 
 
-def changes(connection: sqlite3.Connection, seq: int, limit: int, dim: int) -> list[Applied]:
-    """The changes after `seq` as the index needs them. Raises TailTrimmed."""
-    found = tail(connection, seq, limit)
+def changes(connection: sqlite3.Connection, seq: int, limit: int, dim: int, token: str = "") -> list[Applied]:
+    """The changes after `seq` as the index needs them. Raises TailTrimmed, and HistoryLost as `tail` does."""
+    found = tail(connection, seq, limit, token)
     puts = [one.id.bytes for one in found if one.operation is Operation.PUT]
     now = _as_they_are(connection, list(dict.fromkeys(puts)), dim)
     return [_applied(one, now.get(one.id.bytes)) for one in found]

@@ -60,6 +60,7 @@ class SQLiteLedger:
         self._damaged = False
         self._note = ""
         self.on_generation: Callable[[int], None] | None = None
+        self.on_lineage: Callable[[bool], None] | None = None
 
     def open(self) -> None:
         """Locks the directory, migrates, checks and starts the writer. Blocking: call it from a thread.
@@ -112,6 +113,11 @@ class SQLiteLedger:
     def head_seq(self) -> int:
         """The sequence of the newest durable change."""
         return self._writer.head_seq if self._writer else 0
+
+    @property
+    def lineage(self) -> str:
+        """The line of history that changes are of: one for each opening."""
+        return self._writer.lineage if self._writer else ""
 
     @property
     def commits(self) -> int:

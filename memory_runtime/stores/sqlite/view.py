@@ -17,6 +17,7 @@ from memory_runtime.stores.contracts import (
     EdgeKey,
     IdempotencyKey,
     KeywordHit,
+    Lineage,
     Neighbor,
     Receipt,
     Rows,
@@ -28,6 +29,7 @@ from memory_runtime.stores.sqlite import (
     fts,
     graph,
     importance,
+    lineage,
     reading,
     reembedding,
     retaining,
@@ -185,6 +187,9 @@ class SQLiteView:
     def normaliser_state(self, tenant: str) -> str | None:
         return importance.normaliser_state(self.connection, tenant)
 
+    def lineages(self) -> list[Lineage]:
+        return lineage.chain(self.connection)
+
     def facts(self) -> dict[str, str]:
         return following.facts(self.connection)
 
@@ -194,11 +199,11 @@ class SQLiteView:
     def head(self) -> int:
         return following.head(self.connection)
 
-    def tail(self, seq: int, limit: int) -> list[Change]:
-        return following.tail(self.connection, seq, limit)
+    def tail(self, seq: int, limit: int, token: str = "") -> list[Change]:
+        return following.tail(self.connection, seq, limit, token)
 
-    def changes(self, seq: int, limit: int, dim: int) -> list[Applied]:
-        return following.changes(self.connection, seq, limit, dim)
+    def changes(self, seq: int, limit: int, dim: int, token: str = "") -> list[Applied]:
+        return following.changes(self.connection, seq, limit, dim, token)
 
     def sinks(self) -> dict[str, int]:
         return following.sinks(self.connection)

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.failpoints import reach
 from memory_runtime.stores.contracts import NormaliserFactory, NormaliserState, Observer
-from memory_runtime.stores.sqlite import arriving
+from memory_runtime.stores.sqlite import arriving, lineage
 from memory_runtime.stores.sqlite.opening import connect, in_words, is_damage, is_refusal
 from memory_runtime.stores.sqlite.transacting import SQLiteTransaction
 
@@ -67,6 +67,7 @@ class Writer:
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._checkpointer = threading.Thread(target=self._checkpoint_loop, name="ledger-checkpoint", daemon=True)
         self.head_seq = self._read_head()
+        self.lineage = lineage.begin(self._connection)
         self.commits = 0
         self.damaged = False
 

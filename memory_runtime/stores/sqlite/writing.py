@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Sequence
 
@@ -33,6 +34,7 @@ class Transaction:
         """`normalisers` is the writer's cache, which it must empty when a group is not committed."""
         self.connection = connection
         self.applied: list[Applied] = []
+        self.history = secrets.token_bytes(16)
         self._factory = factory
         self._normalisers = normalisers
         self._moved: set[str] = set()
@@ -82,9 +84,9 @@ class Transaction:
             norm, version = self._normalise(write.scope.tenant, write.importance)
             receipt = self._put(write, norm, version, unit)
         elif isinstance(write, Delete):
-            receipt = changing.delete(self.connection, write, unit, self._next_seq)
+            receipt = changing.delete(self.connection, write, self._source(unit), self._next_seq)
         else:
-            receipt = changing.link(self.connection, write, unit, self._next_seq)
+            receipt = changing.link(self.connection, write, self._source(unit), self._next_seq)
         if receipt.changed:
             self.applied.append(Applied(write, receipt, norm))
         return receipt
@@ -97,11 +99,14 @@ class Transaction:
         else:
             found = self.connection.execute(changing.FOUND, (identity,)).fetchone()
         # before a seq is taken: nothing of a put that is refused may leave a gap
-        content = changing.Content(put, norm, normaliser_version, changing.features_of(put), unit)
+        content = changing.Content(put, norm, normaliser_version, changing.features_of(put), self._source(unit))
         seq = self._next_seq()
         if found is None:
             return changing.arrive(self.connection, content, seq, self._next_row())
         return changing.put_over(self.connection, content, seq, found)
+
+    def _source(self, unit: Unit) -> changing.Source:
+        return changing.Source(unit.origin, unit.trace, self.history)
 
     def _next_seq(self) -> int:
         if self._seq is None:

@@ -16,7 +16,7 @@ from memory_runtime.model.errors import Conflict, Unavailable
 from memory_runtime.stores.contracts import Applied, AuditEntry, Receipt, Unit
 from memory_runtime.stores.postgres import PostgresLedger, committing
 from memory_runtime.stores.postgres.link import WriterLink
-from memory_runtime.stores.postgres.tracking import Group, Tracker
+from memory_runtime.stores.postgres.tracking import Group, Mark, Tracker
 from memory_runtime.stores.postgres.transacting import TURN
 from memory_runtime.tests.contract.conftest import settings_for
 from memory_runtime.tests.ledgers import DIM, Place, drop, identity, key, normaliser, put
@@ -203,7 +203,7 @@ def test_a_generation_or_a_fail_over_that_a_commit_of_ours_meets_first_is_told_t
     told: list[int] = []
     tracker = Tracker(lambda _: None, DIM)
     tracker.on_generation = told.append
-    tracker.begin_at(5, 1, following=True)
+    tracker.begin_at(Mark(5, generation=1), following=True)
     nobody: Any = None
     tracker.publish(nobody, Group([], began=2, generation=2))
     assert told == [2]
