@@ -12,6 +12,9 @@ _MARKED: Final = "memory_runtime/tests/stores/test_marked_entries.py"
 _READING: Final = "memory_runtime/engine/cache/reading.py"
 _RELAY: Final = "memory_runtime/tests/unit/test_events_relay.py"
 _FLEET: Final = "memory_runtime/tests/contract"
+_INGEST: Final = "memory_runtime/tests/unit/test_events_ingest.py"
+_EVENTS: Final = "memory_runtime/tests/integration/events/test_events_fuzz.py"
+_POISON: Final = "memory_runtime/tests/integration/events/test_events_poison.py"
 
 _ROWS: Final = "memory_runtime/stores/rows.py"
 _COLUMN: Final = "memory_runtime/tests/contract/test_every_column.py"
@@ -136,6 +139,47 @@ TOGETHER: Final = (
         "            transaction.advance_sink(self.sink.name, 0, self._clock())\n",
         "            pass\n",
         f"{_RELAY}::test_a_sink_keeps_the_outbox_from_being_trimmed",
+    ),
+    Mutant(
+        "poison-stops-a-sink",
+        "A change that a sink cannot take holds up no other.",
+        "memory_runtime/events/relay.py",
+        "        taken = await self._blame.deliver(changes)\n",
+        "        taken = await self.sink.deliver(changes)\n",
+        f"{_RELAY}::test_a_change_that_the_sink_cannot_take_is_set_aside_and_the_others_go_on",
+    ),
+    Mutant(
+        "poison-passed-over-before-it-is-kept",
+        "What a sink cannot take is on the dead-letter topic before the cursor passes it.",
+        "memory_runtime/events/blame.py",
+        "        await self._set_aside(self._sink.name, change, reason, in_words(error))\n",
+        "        try:\n            await self._set_aside(self._sink.name, change, reason, in_words(error))\n"
+        "        except Exception:\n            pass\n",
+        f"{_RELAY}::test_nothing_is_passed_over_before_it_is_kept",
+    ),
+    Mutant(
+        "encoding-failure-stops-the-relay",
+        "What cannot be made an event is a dead letter, and the relay goes on.",
+        "memory_runtime/events/kafka_sink.py",
+        "            except Exception as error:\n                # nothing that is wrong with one change",
+        "            except Poison as error:\n                # nothing that is wrong with one change",
+        f"{_POISON}::test_a_defect_of_the_encoder_costs_one_change",
+    ),
+    Mutant(
+        "poison-event-ends-the-batch",
+        "An event that cannot be applied costs the others of its batch nothing.",
+        "memory_runtime/engine/ingesting.py",
+        "            if len(units) == 1:\n                return [error]\n",
+        "            raise\n",
+        f"{_INGEST}::test_a_batch_that_fails_as_a_whole_is_halved_until_the_culprit_is_alone",
+    ),
+    Mutant(
+        "poison-event-ends-the-consumer",
+        "No event ends the process that consumes it.",
+        "memory_runtime/events/consumer.py",
+        "            if len(events) == 1:\n",
+        "            raise\n            if len(events) == 1:\n",
+        f"{_EVENTS}::test_a_defect_that_one_event_meets_costs_the_others_nothing",
     ),
     Mutant(
         "relay-without-a-lease",

@@ -19,7 +19,7 @@ from memory_runtime.events.connecting import reach, require_topics
 from memory_runtime.events.kafka_sink import producer_of
 from memory_runtime.events.sinks import SinkTransaction, SinkView
 from memory_runtime.model.canonical import canonical_json
-from memory_runtime.model.timestamps import iso_time
+from memory_runtime.model.timestamps import shown_time
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.audit import AuditLine
 from memory_runtime.stores.sessions import Ledger
@@ -139,5 +139,5 @@ class AuditSink:
 
 def encode(line: AuditLine) -> bytes:
     """Canonical JSON by `schemas/audit.line.json`. `at` is for people; what the hash covers is `unix_time`."""
-    body = line._asdict() | {"at": iso_time(line.at), "unix_time": line.at, "detail": json.loads(line.detail)}
+    body = line._asdict() | {"at": shown_time(line.at), "unix_time": line.at, "detail": json.loads(line.detail)}
     return canonical_json(body, field="audit").encode()

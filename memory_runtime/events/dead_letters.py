@@ -145,22 +145,23 @@ class Morgue:
         A value that even this topic refuses is left out: the letter says where it still is.
         """
         for letter in letters:
-            await self._lay(producer, letter)
+            await lay_one(producer, self.topic, letter)
             self._metrics.dead_letters.labels(letter.source, letter.reason).inc()
 
-    async def _lay(self, producer: AIOKafkaProducer, letter: Letter) -> None:
-        """Whole; else without the value; else, where even key and headers are too large, as our own words alone."""
-        without = replace(letter, value=None, omitted=True)
-        for form in (letter, without, replace(without, key=None, headers=())):
-            try:
-                await self._send(producer, form)
-            except (MessageSizeTooLargeError, AssertionError, TypeError, ValueError) as error:
-                last: Exception = error
-            else:
-                return
-        raise last
 
-    async def _send(self, producer: AIOKafkaProducer, letter: Letter) -> None:
+async def lay_one(producer: AIOKafkaProducer, topic: str, letter: Letter) -> None:
+    """Whole; else without the value; else, where even key and headers are too large, as our own words alone.
+
+    Raises KafkaError where the brokers do not take it.
+    """
+    without = replace(letter, value=None, omitted=True)
+    for form in (letter, without, replace(without, key=None, headers=())):
         # Kafka takes a record without key and value, the client does not
-        key = b"" if letter.key is None and letter.value is None else letter.key
-        await producer.send_and_wait(self.topic, letter.value, key, headers=letter.record_headers())
+        key = b"" if form.key is None and form.value is None else form.key
+        try:
+            await producer.send_and_wait(topic, form.value, key, headers=form.record_headers())
+        except (MessageSizeTooLargeError, AssertionError, TypeError, ValueError) as error:
+            last: Exception = error
+        else:
+            return
+    raise last

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import logging
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
 from memory_runtime.engine.identity import identity_of
+from memory_runtime.events.blame import body_of
 from memory_runtime.events.codec import Encoded, Publisher, encode
 from memory_runtime.events.connecting import client_options, reach, require_topics
-from memory_runtime.events.dead_letters import Letter, Morgue
+from memory_runtime.events.dead_letters import Letter, Morgue, lay_one
 from memory_runtime.events.poison import Poison
 from memory_runtime.events.registry import register
-from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.records import MemoryRecord
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Change, Operation
 from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.telemetry.metrics import Metrics
 
+log = logging.getLogger(__name__)
 _BATCH_BYTES: Final = 256 << 10
 _LETTER_ROOM: Final = 64 << 10
 _REBUILD_ROWS: Final = 500
@@ -138,8 +141,12 @@ class KafkaSink:
         for change in changes:
             try:
                 event = encode(change, records.get(change.id.bytes), publisher)
-            except Poison as poison:
-                letters.append(self._letter(change, poison, Encoded(b"", (change.payload or "").encode(), [])))
+            except Exception as error:
+                # nothing that is wrong with one change may stop those behind it
+                if not isinstance(error, Poison):
+                    log.exception("a change cannot be made an event", extra={"seq": change.seq})
+                poison = error if isinstance(error, Poison) else Poison("defect", f"no event: {type(error).__name__}")
+                letters.append(self._letter(change, poison, Encoded(_key(change), body_of(change), [])))
                 continue
             if event is None:
                 continue
@@ -204,13 +211,43 @@ def _change_of(record: MemoryRecord) -> Change:
         memory_type=record.memory_type,
         version=record.version,
         at=record.ingest_time,
-        payload=canonical_json(record.payload),
+        # not the canonical text: an older ledger may hold what has none, which is said when the event is made
+        payload=json.dumps(record.payload, ensure_ascii=False),
         created=record.version == 1,
         coordinate=record.coordinate_text,
         event_time=record.event_time,
         importance=record.importance,
         model_revision=record.model_revision,
     )
+
+
+def _key(change: Change) -> bytes:
+    return f"{change.scope.tenant}:{change.id}".encode(errors="replace")
+
+
+class RelayLetters:
+    """Lays what a sink cannot take, whichever it is, on the dead-letter topic; the letter's topic names the sink."""
+
+    def __init__(self, settings: SMFSettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    async def lay(self, sink: str, change: Any, reason: str, error: str) -> None:
+        """Returns once the brokers have it. Raises KafkaError, Unavailable or SettingsError."""
+        await reach(self._settings)
+        topic = self._settings.kafka_dlq_topic
+        await require_topics(self._settings, {"kafka_dlq_topic": topic})
+        key = _key(change) if isinstance(change, Change) else b""
+        letter = Letter(
+            reason, error, "relay", sink, -1, change.seq, self._clock(), key or None, body_of(change), [], omitted=False
+        )
+        # rare: a producer of its own, which nothing else can have left in a bad state
+        producer = producer_of(self._settings, most_bytes=self._settings.kafka_max_message_bytes + _LETTER_ROOM)
+        await producer.start()
+        try:
+            await lay_one(producer, topic, letter)
+        finally:
+            await producer.stop()
 
 
 def _too_large(event: Encoded, limit: int | None) -> Poison:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from memory_runtime.events.blame import SetAside, only_logged
 from memory_runtime.events.brokers import publishes, without_the_extra
 from memory_runtime.events.lease import Lease
 from memory_runtime.events.relay import Relay
@@ -51,8 +52,20 @@ class Pipeline:
             from memory_runtime.events.audit_feed import AuditSink, AuditTail
 
             fed.append((AuditTail(ledger), AuditSink(ledger, settings)))
+        set_aside: SetAside = only_logged
+        if sinks is None and publishes(settings):
+            from memory_runtime.events.kafka_sink import RelayLetters
+
+            set_aside = RelayLetters(settings, clock).lay
         self.relays = tuple(
-            Relay(source, sink, metrics, clock, lease=Lease(ledger, f"sink:{sink.name}", clock, holder=holder))
+            Relay(
+                source,
+                sink,
+                metrics,
+                clock,
+                lease=Lease(ledger, f"sink:{sink.name}", clock, holder=holder),
+                set_aside=set_aside,
+            )
             for source, sink in fed
         )
 

@@ -11,9 +11,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from memory_runtime.events.backoff import in_words, pause_after
+from memory_runtime.events.blame import Blame, SetAside, only_logged
 from memory_runtime.events.lease import Lease
 from memory_runtime.events.sinks import Sink, SinkLedger, SinkTransaction
 from memory_runtime.model import failpoints
@@ -43,13 +44,19 @@ class Relay:
         *,
         lease: Lease | None = None,
         batch: int = BATCH,
+        set_aside: SetAside = only_logged,
     ) -> None:
-        """`lease` is one of the sink's name unless given; `batch` is the most changes of one delivery."""
+        """`lease` is one of the sink's name unless given; `batch` is the most changes of one delivery; `set_aside`
+        keeps a change that the sink cannot take.
+        """
         self.sink = sink
         self.failures = 0
         self._ledger = ledger
         self._clock = clock
         self._batch = batch
+        self._metrics = metrics
+        self._keep_aside = set_aside
+        self._blame = Blame(sink, self._set_aside)
         self._lease = lease or Lease(ledger, f"sink:{sink.name}", clock)
         self._cursor: int | None = None
         self._passed = 0
@@ -145,11 +152,15 @@ class Relay:
         if not changes:
             return False
         before = self._cursor
-        taken = await self.sink.deliver(changes)
+        taken = await self._blame.deliver(changes)
         failpoints.reach("mid-relay")
         await self._advance(taken)
         self._delivered.inc(sum(change.seq <= (self._cursor or 0) for change in changes))
         return self._cursor != before
+
+    async def _set_aside(self, sink: str, change: Any, reason: str, error: str) -> None:
+        await self._keep_aside(sink, change, reason, error)
+        self._metrics.dead_letters.labels("relay", reason).inc()
 
     def _register(self, transaction: SinkTransaction) -> int:
         """Where the sink stands; a new one stands at the beginning, and from here on keeps the outbox from trimming."""

@@ -12,12 +12,14 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from memory_runtime.model.coordinates import coordinate_from_canonical
 from memory_runtime.model.records import Edge, Scope
 from memory_runtime.stores.contracts import Change, Collection, EdgeKey, Operation
 from memory_runtime.stores.graph.mirror import Edits, GraphMirror
+from memory_runtime.stores.resilience import in_halves
 from memory_runtime.stores.sessions import Ledger, LedgerView
 
 log = logging.getLogger(__name__)
@@ -73,12 +75,15 @@ class GraphFeed:
         filling = await self._mirror.wipe()
         count = 0
         async for scope, edges in self._everything():
-            await self._mirror.follow([Edits(scope, edges=edges)], filling, expected=filling)
+            await in_halves(edges, partial(self._fill, scope, filling), _cannot_take)
             count += len(edges)
         await self._mirror.follow([], seq, expected=filling)
         self._delivered = seq
         log.info("graph %s was built anew: %d links", self.name, count)
         return seq
+
+    async def _fill(self, scope: Scope, filling: int, edges: Sequence[Edge]) -> None:
+        await self._mirror.follow([Edits(scope, edges=edges)], filling, expected=filling)
 
     async def close(self) -> None:
         """Ends the mirror's connections."""
@@ -97,6 +102,11 @@ class GraphFeed:
             ):
                 yield scope, edges
                 after = edges[-1].source, edges[-1].link_type, edges[-1].target
+
+
+def _cannot_take(edge: Edge, error: Exception) -> None:
+    # a fill is not stopped by one link
+    log.error("the graph cannot take a link: %s", type(error).__name__, extra={"link_type": edge.link_type})
 
 
 def touches_edges(change: Change) -> bool:

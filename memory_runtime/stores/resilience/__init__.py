@@ -16,6 +16,7 @@ from memory_runtime.stores.resilience.bulkhead import Bulkhead
 from memory_runtime.stores.resilience.deadline import deadline_after, remaining
 from memory_runtime.stores.resilience.failures import Failure, Retry, socket_failure
 from memory_runtime.stores.resilience.guard import Guard, GuardPolicy
+from memory_runtime.stores.resilience.halving import in_halves, is_of_an_item
 
 __all__ = [
     "Backoff",
@@ -30,6 +31,8 @@ __all__ = [
     "RetryBudget",
     "Verdict",
     "deadline_after",
+    "in_halves",
+    "is_of_an_item",
     "remaining",
     "socket_failure",
 ]

@@ -13,11 +13,12 @@ import pytest
 
 from memory_runtime.engine import Intake, build_intake
 from memory_runtime.engine.validation import check_item
-from memory_runtime.events import Lease, Relay
-from memory_runtime.model.errors import Unavailable
+from memory_runtime.events import Lease, Relay, blame
+from memory_runtime.model.errors import Conflict, Internal, InvalidArgument, Unavailable
 from memory_runtime.model.records import Scope, StoreItem
-from memory_runtime.settings import SMFSettings
+from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.contracts import Change, Put, Unit
+from memory_runtime.stores.resilience import in_halves, is_of_an_item
 from memory_runtime.telemetry.metrics import Metrics
 
 SCOPE = Scope("acme", "notes")
@@ -29,6 +30,7 @@ class ListSink:
     name = "list"
 
     def __init__(self) -> None:
+        self.poison: set[int] = set()
         self.taken: list[Change] = []
         self.calls: list[int] = []
         self.trouble: Exception | None = None
@@ -39,6 +41,8 @@ class ListSink:
         self.calls.append(len(changes))
         if self.trouble is not None:
             raise self.trouble
+        if any(change.seq in self.poison for change in changes):
+            raise OverflowError("date value out of range")
         taken = changes[: self.most]
         self.taken += taken
         return taken[-1].seq
@@ -275,3 +279,92 @@ async def test_a_sink_keeps_the_outbox_from_being_trimmed(ledger: Any) -> None:
     await relay.stop()
     await ledger.transact(lambda transaction: transaction.trim(0.0, 0))
     assert len(await ledger.tail(0)) == ledger.head_seq
+
+
+class Aside:
+    """Where a relay puts what its sink cannot take."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, str, str]] = []
+        self.trouble: Exception | None = None
+
+    async def keep(self, sink: str, change: Any, reason: str, error: str) -> None:
+        assert sink == "list"
+        if self.trouble is not None:
+            raise self.trouble
+        self.kept.append((change.seq, reason, error))
+
+
+async def test_a_change_that_the_sink_cannot_take_is_set_aside_and_the_others_go_on(ledger: Any) -> None:
+    await store(ledger, 40)
+    sink, metrics, aside = ListSink(), Metrics(), Aside()
+    sink.poison = {3, 17, 40}
+    relay = Relay(ledger, sink, metrics, set_aside=aside.keep)
+    relay.start()
+    await caught_up(relay, 40)
+    await relay.stop()
+    assert sink.seqs == [seq for seq in range(1, 41) if seq not in sink.poison]
+    assert [(seq, reason) for seq, reason, _ in aside.kept] == [(3, "defect"), (17, "defect"), (40, "defect")]
+    assert "OverflowError" in aside.kept[0][2]
+    counted = {"source": "relay", "reason": "defect"}
+    assert metrics.registry.get_sample_value("soma_memory_dead_letters_total", counted) == 3
+
+
+async def test_changes_side_by_side_are_set_aside_too(ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blame, "TRIES_OF_ALL", 4)
+    await store(ledger, 5)
+    sink, aside = ListSink(), Aside()
+    sink.poison = {2, 3}
+    relay = Relay(ledger, sink, Metrics(), set_aside=aside.keep)
+    relay.start()
+    await caught_up(relay, 40)
+    await relay.stop()
+    assert sink.seqs == [1, 4, 5]
+
+
+async def test_nothing_is_passed_over_before_it_is_kept(ledger: Any) -> None:
+    await store(ledger, 3)
+    sink, aside = ListSink(), Aside()
+    sink.poison, aside.trouble = {1}, Unavailable("no broker answers")
+    relay = Relay(ledger, sink, Metrics(), set_aside=aside.keep)
+    relay.start()
+    await until(lambda: relay.failures >= 4)
+    assert (sink.seqs, relay.lag) == ([], 3)
+    aside.trouble = None
+    await caught_up(relay, 40)
+    await relay.stop()
+    assert (sink.seqs, [seq for seq, _, _ in aside.kept]) == ([2, 3], [1])
+
+
+@pytest.mark.parametrize(
+    ("error", "blamed"),
+    [
+        (OverflowError("date value out of range"), True),
+        (RecursionError("too deep"), True),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"), True),
+        (KeyError("text"), True),
+        (InvalidArgument("the store refuses it"), True),
+        (Unavailable("away"), False),
+        (Conflict("another feeds it"), False),
+        (Internal("a defect"), False),
+        (SettingsError("no topic", setting="kafka_dlq_topic", remedy="create it"), False),
+        (TimeoutError(), False),
+        (ConnectionResetError(), False),
+    ],
+)
+def test_what_passes_by_itself_is_blamed_on_no_change(error: Exception, blamed: bool) -> None:
+    assert is_of_an_item(error) is blamed
+
+
+async def test_halves_find_each_item_that_cannot_be_taken() -> None:
+    taken: list[int] = []
+    aside: list[int] = []
+
+    async def act(part: Sequence[int]) -> None:
+        if any(one % 10 == 7 for one in part):
+            raise ValueError("seven")
+        taken.extend(part)
+
+    await in_halves(list(range(50)), act, lambda item, _: aside.append(item))
+    assert aside == [7, 17, 27, 37, 47]
+    assert taken == [one for one in range(50) if one % 10 != 7]

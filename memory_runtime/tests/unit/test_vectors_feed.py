@@ -113,6 +113,29 @@ async def test_a_store_that_is_new_to_an_old_ledger_is_filled_from_a_scan(fed: F
     assert await one.store.count(scope) == 30
 
 
+async def test_a_memory_that_the_store_cannot_take_stops_neither_changes_nor_a_fill(
+    fed: Feeder, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await fed()
+    await fill(one.engine, scope, 10)
+    await one.drained()
+    culprit = (await one.engine.get(scope, (3.0,), None)).id
+    upsert = one.store.upsert
+
+    async def fails_for_one(points: Any) -> None:
+        if any(point.id == culprit for point in points):
+            raise ValueError("Out of range float values are not JSON compliant")
+        await upsert(points)
+
+    monkeypatch.setattr(one.store, "upsert", fails_for_one)
+    await fill(one.engine, scope, 20)
+    await one.drained()
+    assert await one.store.count(scope) == 20
+    await one.store.drop()
+    await one.engine.vectors.look()
+    assert await one.store.count(scope) == 19
+
+
 async def test_a_wiped_store_is_filled_again_by_the_next_change(fed: Feeder, scope: Scope) -> None:
     one = await fed()
     await fill(one.engine, scope, 40)

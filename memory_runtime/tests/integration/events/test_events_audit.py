@@ -102,3 +102,20 @@ async def test_a_topic_that_is_not_there_is_waited_for(new_site: NewSite, kafka:
     await create_topics(kafka.url, later)
     await eventually(lambda: relay._passed == 1, seconds=60)
     await relay.stop()
+
+
+async def test_a_line_whose_time_has_no_name_is_published_all_the_same(audited: Site, kafka: Service) -> None:
+    ledger, topic = audited.intake.ledger, str(audited.settings.kafka_audit_topic)
+    await ledger.commit(Unit(audit=[odd(-9e10)]))
+    await ledger.commit(Unit(audit=[entry(2)]))
+    relay = relay_of(audited)
+    relay.start()
+    await eventually(lambda: relay._passed == 2)
+    await relay.stop()
+    records = await read_all(kafka.url, topic)
+    assert json.loads(records[0].value)["at"] is None
+    assert verify(map(line_of, records)).number == 2
+
+
+def odd(at: float) -> AuditEntry:
+    return AuditEntry("acme", "token@10.0.0.1", "delete", "notes/1", at, {})
