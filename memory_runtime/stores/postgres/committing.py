@@ -10,7 +10,7 @@ from typing import Final
 from memory_runtime.model.errors import Unavailable
 from memory_runtime.model.failpoints import reach
 from memory_runtime.stores.contracts import NormaliserFactory, Put, Unit
-from memory_runtime.stores.postgres import errors, loading
+from memory_runtime.stores.postgres import errors, lineage, loading
 from memory_runtime.stores.postgres.flushing import COPY_FROM
 from memory_runtime.stores.postgres.link import PLAN_EACH, WriterLink
 from memory_runtime.stores.postgres.session import Session, TurnNeeded
@@ -48,6 +48,7 @@ class Committer:
         """
         until = time.monotonic() + (0.0 if self._away else AGAIN_SECONDS)
         rest = FIRST_REST
+        # behind a pooler the two statements may meet two servers, and the row may be equal on both
         simple = only_units and not self._link.target.pooled and _fits_one_statement(units)
         while True:
             try:
@@ -83,6 +84,11 @@ class Committer:
     def _run(self, work: Work, units: Sequence[Unit], *also: str) -> PostgresTransaction:
         self.memory.next_group()
         session = self._link.begin("", TURN, *also)
+        if self._link.target.pooled and not lineage.is_same(session):
+            # the pooler has another server behind it than the one that the newest line was begun on
+            session.do("ROLLBACK")
+            lineage.ensure(session)
+            session = self._link.begin("", TURN, *also)
         known = loading.begin(session, units)
         self._alone = known.head.writer == self.memory.writer
         transaction = PostgresTransaction(session, known, self._factory, self.memory, time.time)
@@ -106,6 +112,7 @@ class Committer:
         try:
             work(transaction)
             reach("pre-commit")
+            self._link.warnings.clear()
             transaction.seal()
         except TurnNeeded:
             self.memory.forget()
@@ -118,6 +125,9 @@ class Committer:
             self.memory.forget()
             self._alone = False
             if not self._is_durable(error):
+                return None
+        else:
+            if self._link.warnings and not self._is_durable(self._unreplicated()):
                 return None
         return self._group(transaction)
 
@@ -132,17 +142,32 @@ class Committer:
 
     def _end(self, transaction: PostgresTransaction) -> bool:
         """Commits; whether the group is durable. False only where the database has said that it is not."""
+        self._link.warnings.clear()
         try:
             transaction.session.do("COMMIT")
         except errors.Failures as error:
             self._link.drop()
             self.memory.forget()
             return not transaction.touched or self._is_durable(error)
+        if self._link.warnings and transaction.touched:
+            return self._is_durable(self._unreplicated())
         return True
 
+    def _unreplicated(self) -> Exception:
+        """A commit that came with a warning: the wait for its synchronous standby was cancelled, as far as is known.
+
+        The server says so in its own language, so any warning counts.
+        """
+        self.memory.forget()
+        return ConnectionError(f"PostgreSQL warned at the commit: {self._link.warnings[-1]}")
+
     def _is_durable(self, error: BaseException) -> bool:
-        """Asks the database, once it is there again. Raises Unavailable where it stays away for too long."""
-        log.warning("the connection was lost during a commit; asking whether it is durable: %s", error)
+        """Asks the database, once it is there again. Raises Unavailable where it stays away for too long.
+
+        What is there counts only with a commit after it whose replication was waited for: a standby that has that one
+        has everything before it.
+        """
+        log.warning("the outcome of a commit is not known; asking whether it is durable: %s", error)
         until = time.monotonic() + OUTCOME_SECONDS
         rest = FIRST_REST
         while time.monotonic() < until:
@@ -150,10 +175,12 @@ class Committer:
                 # waits for the turn: the old connection's commit, should it still be running, is over after that
                 session = self._link.begin("", TURN)
                 durable = self._last_group(session) == self.memory.group
-                if not durable:
-                    # a statement that has not arrived yet finds another row, and does nothing
-                    session.do("UPDATE ledger_head SET seq = seq")
+                # a statement that has not arrived yet finds another row, and does nothing
+                session.do("UPDATE ledger_head SET seq = seq")
+                self._link.warnings.clear()
                 session.do("COMMIT")
+                if durable and self._link.warnings:
+                    raise self._unreplicated()
             except errors.Failures:
                 self._link.drop()
                 time.sleep(rest)
@@ -163,7 +190,7 @@ class Committer:
             return durable
         self._away = True
         raise Unavailable(
-            "PostgreSQL went away during the commit: whether the write is durable is not known",
+            "PostgreSQL or its standby went away during the commit: whether the write is durable is not known",
             remedy="retry with the same idempotency key, or read the memory when PostgreSQL is back",
             retry_after=5.0,
         ) from error

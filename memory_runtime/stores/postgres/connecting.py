@@ -22,7 +22,11 @@ _REMEDY: Final = "write postgresql://user:password@host:5432/database"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where PostgreSQL is and how it is spoken to; `pooled` says that a pooler in transaction mode is between."""
+    """Where PostgreSQL is and how it is spoken to.
+
+    `pooled` says that a pooler in transaction mode is between: each transaction may be of another server. `prepares`
+    says that it knows prepared statements all the same.
+    """
 
     dsn: str = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
@@ -30,6 +34,7 @@ class Target:
     statement_timeout: float
     lock_timeout: float
     pooled: bool = False
+    prepares: bool = False
 
     def local_settings(self) -> dict[str, str]:
         """What each session, or behind a pooler each transaction, is run with."""
@@ -55,7 +60,7 @@ class Target:
         settings = {"application_name": "soma"} | ({} if self.pooled else self.local_settings())
         if planned_once and not self.pooled:
             settings["plan_cache_mode"] = "force_generic_plan"
-        cache = {"statement_cache_size": 0} if self.pooled or not cached else {}
+        cache = {} if cached and (self.prepares or not self.pooled) else {"statement_cache_size": 0}
         return await asyncpg.connect(
             self.dsn,
             timeout=self.connect_timeout,
@@ -163,15 +168,20 @@ async def probe(where: Target, settings: SMFSettings) -> Target:
         raise errors.of_start(error) from error
     try:
         await _check_server(connection, settings)
-        pooled = settings.postgres_statement_cache == "off"
-        if settings.postgres_statement_cache == "auto":
-            pooled = await _behind_pooler(connection)
+        # what the setting says of statements says nothing of the server behind: that is found out
+        pooled = await _behind_pooler(connection) or settings.postgres_statement_cache == "off"
     except errors.Failures as error:
         raise errors.of_start(error) from error
     finally:
         await connection.close(timeout=1.0)
     return Target(
-        where.dsn, where.options, where.connect_timeout, where.statement_timeout, where.lock_timeout, pooled=pooled
+        where.dsn,
+        where.options,
+        where.connect_timeout,
+        where.statement_timeout,
+        where.lock_timeout,
+        pooled=pooled,
+        prepares=settings.postgres_statement_cache == "on",
     )
 
 

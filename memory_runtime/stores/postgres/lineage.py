@@ -37,6 +37,11 @@ def ensure(session: Session) -> None:
         begin(session, lineage)
 
 
+def is_same(session: Session) -> bool:
+    """Whether this server is the one that the newest line was begun on."""
+    return bool(session.row(_KNOWN)[1])
+
+
 def begin(session: Session, expected: uuid.UUID | None, *, least: int = 0, clone: bool = False) -> bool:
     """Begins a line after `expected`; False, and nothing done, where another one has been begun since.
 

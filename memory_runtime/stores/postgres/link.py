@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Final
 
+import asyncpg
+
 from memory_runtime.stores.postgres import errors, lineage
 from memory_runtime.stores.postgres.connecting import Target
 from memory_runtime.stores.postgres.session import Session
@@ -23,6 +25,8 @@ class WriterLink:
         self.target = target
         self._loop = asyncio.new_event_loop()
         self._session: Session | None = None
+        self.warnings: list[str] = []
+        """What the server has warned of on this connection since it was last emptied."""
 
     def session(self) -> Session:
         """The connection, made anew where there is none. Raises what the driver raises."""
@@ -31,6 +35,7 @@ class WriterLink:
         if self._session is None:
             # a group reads and writes by keys: to plan that anew for each costs PostgreSQL more than to do it
             connection = self._loop.run_until_complete(self.target.connect(planned_once=True))
+            connection.add_log_listener(self._hear)
             session = Session(connection, self._loop.run_until_complete)
             try:
                 # before anything is written there: this may be another server than the one of before
@@ -40,6 +45,10 @@ class WriterLink:
                 raise
             self._session = session
         return self._session
+
+    def _hear(self, _: object, message: object) -> None:
+        if isinstance(message, asyncpg.PostgresWarning):
+            self.warnings.append(str(message))
 
     def begin_lineage(self, expected: uuid.UUID | None) -> None:
         """Begins another line of history, unless another replica has begun one after `expected`."""

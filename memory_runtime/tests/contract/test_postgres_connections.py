@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from hack.services import Authority, Service, start_pgbouncer, start_pgpool, sta
 from memory_runtime.model.errors import Unavailable
 from memory_runtime.settings import SettingsError
 from memory_runtime.stores.contracts import Unit
-from memory_runtime.stores.postgres import migrating
+from memory_runtime.stores.postgres import connecting, migrating
 from memory_runtime.tests.contract.conftest import ask, named, open_directory, settings_for
 from memory_runtime.tests.ledgers import DIM, Place, identity, put
 
@@ -173,6 +174,34 @@ async def test_behind_pgbouncer_in_transaction_mode(
             for ledger in place.opened:
                 ledger.close()
             bouncer.stop()
+
+
+async def test_prepared_statements_are_allowed_behind_a_pooler_and_nothing_else_that_is_not_done_there(
+    postgres: Service, database: str
+) -> None:
+    with open_directory() as directory:
+        try:
+            bouncer = await asyncio.to_thread(start_pgbouncer, directory, postgres)
+        except ClusterError as error:
+            unavailable(str(error))
+        name = database.rpartition("/")[2]
+        found = {}
+        try:
+            for url, said in itertools.product((bouncer.url, postgres.url), ("auto", "on", "off")):
+                settings = settings_for(named(url, name), postgres_statement_cache=said)
+                target = await connecting.probe(connecting.target(settings), settings)
+                found[url == bouncer.url, said] = (target.pooled, target.prepares)
+        finally:
+            bouncer.stop()
+    # the single-statement commit, time-outs of a session and notices go by `pooled`
+    assert found == {
+        (True, "auto"): (True, False),
+        (True, "on"): (True, True),
+        (True, "off"): (True, False),
+        (False, "auto"): (False, False),
+        (False, "on"): (False, True),
+        (False, "off"): (True, False),
+    }
 
 
 async def test_behind_pgpool(postgres: Service, database: str, open_at: Callable[..., Place]) -> None:

@@ -12,11 +12,12 @@ import pytest
 from hack.cluster.errors import ClusterError
 from hack.requirement import unavailable
 from hack.services import Service, start_postgres, start_standby
-from memory_runtime.stores.contracts import Applied
-from memory_runtime.stores.postgres import migrating
+from memory_runtime.model.errors import Unavailable
+from memory_runtime.stores.contracts import Applied, Unit
+from memory_runtime.stores.postgres import committing, migrating
 from memory_runtime.tests.contract.conftest import ask, named, open_directory, settings_for
 from memory_runtime.tests.contract.load import Load
-from memory_runtime.tests.ledgers import Place, identity
+from memory_runtime.tests.ledgers import Place, drop, identity, put
 
 pytestmark = pytest.mark.integration
 
@@ -81,3 +82,44 @@ async def test_a_fail_over_under_load_loses_nothing_acknowledged_and_does_nothin
         await asyncio.sleep(0.05)
     assert [one.receipt.id for one in follower] == [one.receipt.id for one in applied]
     assert ledger.ailment == ""
+
+
+async def _cancel_the_wait(primary: Service) -> None:
+    """As `pg_cancel_backend` by an administrator, or by a client whose time-out is over."""
+    sql = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    end = time.monotonic() + 20
+    while not (await asyncio.to_thread(ask, primary.url, sql))[0][0]:
+        assert time.monotonic() < end, "no commit waits for the standby"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one statement", "with the turn"])
+async def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged(
+    pair: Pair, open_at: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    monkeypatch.setattr(committing, "OUTCOME_SECONDS", 1.0)
+    ledger = open_at(pair.dsn, postgres_statement_timeout_seconds=1.0, postgres_lock_timeout_seconds=1.0).open()
+    for n in range(3):
+        await ledger.commit(Unit([put(n)]))
+    await asyncio.to_thread(pair.standby.kill)
+    writes = [put(100)] if alone else [put(100), drop(0)]
+    waiting = asyncio.ensure_future(ledger.commit(Unit(writes)))
+    await _cancel_the_wait(pair.primary)
+    with pytest.raises(Unavailable, match="not known"):
+        await waiting
+    found = await asyncio.to_thread(ask, named(pair.primary.url, "soma"), "SELECT count(*) FROM outbox")
+    assert found[0][0] > 3, "the primary itself has it: it reported success"
+
+
+async def test_it_is_acknowledged_once_a_commit_after_it_is_on_the_standby(
+    pair: Pair, open_at: Callable[..., Place]
+) -> None:
+    ledger = open_at(pair.dsn, postgres_statement_timeout_seconds=1.0).open()
+    await ledger.commit(Unit([put(1)]))
+    await asyncio.to_thread(pair.standby.kill)
+    waiting = asyncio.ensure_future(ledger.commit(Unit([put(2)])))
+    await _cancel_the_wait(pair.primary)
+    await asyncio.to_thread(pair.standby.start)
+    assert (await asyncio.wait_for(waiting, 40)).receipts[0].seq == 2
+    found = await asyncio.to_thread(ask, named(pair.standby.url, "soma"), "SELECT seq FROM outbox ORDER BY seq")
+    assert found == [(1,), (2,)]
