@@ -92,6 +92,14 @@ ALONE: Final = (
         f"{_LEDGER}::test_the_same_key_and_body_is_one_row_whoever_comes_first[sqlite]",
     ),
     Mutant(
+        "any-error-is-damage",
+        "A full, busy or read-only volume is no damage, and nobody is told to restore a backup.",
+        "memory_runtime/stores/sqlite/ledger.py",
+        "        self._damaged = self._damaged or opening.is_damage(error)\n",
+        "        self._damaged = True\n",
+        "memory_runtime/tests/unit/test_ledger_faults.py::test_what_passes_is_no_damage",
+    ),
+    Mutant(
         "long-numbers-run-together",
         "Two coordinates that float64 cannot tell apart never become one memory.",
         "memory_runtime/model/coordinates.py",

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from memory_runtime.model.errors import Unavailable
+from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.settings import SettingsError
 from memory_runtime.stores.compatibility import FACT, Found, stated
 
@@ -65,16 +65,38 @@ def migrate(path: Path, target: str = "head") -> str | None:
     """
     try:
         found = found_in(path)
-    except sqlite3.DatabaseError as error:
-        raise Unavailable(
-            f"the ledger {path} cannot be read: {error}",
-            remedy="restore it from a backup, or move the file away to start with an empty memory",
-        ) from None
+    except sqlite3.Error as error:
+        raise _unreadable(error, path) from error
     # how to go back is known to the version that went there alone
     refuse_newer(found if target == "head" else found._replace(serves_back_to=None), path)
     if target != "head" or not found.may_be_served(HEAD, KNOWN):
-        _run_alembic(path, target, downgrade=target != "head")
+        _migrate(path, target)
     return found.revision
+
+
+def _migrate(path: Path, target: str) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        _run_alembic(path, target, downgrade=target != "head")
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise _unreadable(error.orig, path) from error
+        raise
+    except sqlite3.Error as error:
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: sqlite3.Error, path: Path) -> SomaError:
+    """Only of a damaged file may somebody be told to put another in its place."""
+    from memory_runtime.stores.sqlite.opening import in_words, is_damage
+
+    if not is_damage(error):
+        return in_words(error)
+    return Unavailable(
+        f"the ledger {path} cannot be read: {error}",
+        remedy="restore it from a backup, or move the file away to start with an empty memory",
+    )
 
 
 def refuse_newer(found: Found, path: Path) -> None:

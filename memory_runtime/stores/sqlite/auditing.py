@@ -41,5 +41,5 @@ def lines(path: Path, after: int = 0) -> Iterator[AuditLine]:
             while found := some(connection, after, BATCH):
                 yield from found
                 after = found[-1].number
-    except sqlite3.Error as error:
+    except opening.Failures as error:
         raise opening.in_words(error) from error

@@ -25,6 +25,7 @@ from memory_runtime.stores.contracts import (
 )
 from memory_runtime.stores.link_body import link_of
 from memory_runtime.stores.rows import AS_IT_IS, SCANNED, as_it_is, scanned
+from memory_runtime.stores.sqlite.opening import Damaged
 from memory_runtime.stores.values import CoordinateRow, CountKey, VectorTable
 
 _CHANGE = (
@@ -128,7 +129,7 @@ def _as_they_are(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int)
         for one in connection.execute(sql, part):
             vector = one[-1]
             if vector is not None and len(vector) != 4 * dim:
-                raise sqlite3.DatabaseError(f"a vector has {len(vector)} bytes, not the {4 * dim} of dimension {dim}")
+                raise Damaged(f"a vector has {len(vector)} bytes, not the {4 * dim} of dimension {dim}")
             found[one[0]] = as_it_is(one, vector)
     return found
 
@@ -154,7 +155,7 @@ _IDS_AT_ONCE = 500
 def batches(connection: sqlite3.Connection, dim: int, batch: int, table: VectorTable = "vectors") -> Iterator[Rows]:
     """All live memories with a vector, in batches of at most `batch`, in whatever view the connection has.
 
-    Raises sqlite3.DatabaseError when a vector has another dimension or is missing: then the file is damaged. In
+    Raises Damaged when a vector has another dimension or is missing: then the file is damaged. In
     `vectors_next` (see `reembedding`) vectors may be missing: those memories are left out.
     """
     last = 0
@@ -200,7 +201,7 @@ def _vectors(
         found = [pair for pair in found if pair[0] in wanted]
     joined = b"".join([pair[1] for pair in found])
     if len(joined) != len(rows) * dim * 4:
-        raise sqlite3.DatabaseError(f"{len(rows)} memories have {len(joined)} bytes of vectors of dimension {dim}")
+        raise Damaged(f"{len(rows)} memories have {len(joined)} bytes of vectors of dimension {dim}")
     return np.frombuffer(joined, np.float32).reshape(len(rows), dim)
 
 

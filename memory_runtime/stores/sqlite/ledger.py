@@ -79,7 +79,7 @@ class SQLiteLedger:
             opening.sync_directory(self.data_dir)
         except BaseException as error:
             self._release()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, opening.Failures):
                 raise opening.in_words(error) from error
             raise
 
@@ -89,6 +89,10 @@ class SQLiteLedger:
             return
         with contextlib.closing(opening.connect(self.path, writer=False)) as connection:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if unread := opening.unread_page(verdict):
+            failed = sqlite3.OperationalError(verdict)
+            failed.sqlite_errorcode = unread
+            raise failed
         if verdict != "ok":
             raise Unavailable(
                 f"the ledger {self.path} is damaged: {verdict}", remedy="restore it from a backup before starting"
@@ -200,11 +204,13 @@ class SQLiteLedger:
         """`read`, blocking, on the calling thread."""
         try:
             return query(self._view())
-        except sqlite3.Error as error:
-            self._damaged = self._damaged or opening.is_damage(error)
-            answer = opening.in_words(error)
-            log.warning("a query failed: %s", error)
-            raise answer from error
+        except opening.Failures as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: BaseException) -> SomaError:
+        self._damaged = self._damaged or opening.is_damage(error)
+        log.warning("a query failed: %s", error)
+        return opening.in_words(error)
 
     def _view(self) -> SQLiteView:
         view: SQLiteView | None = getattr(self._local, "view", None)
@@ -216,18 +222,12 @@ class SQLiteLedger:
     @contextlib.contextmanager
     def _moment(self) -> Iterator[SQLiteView]:
         """A view of one moment on a connection of its own."""
-        connection = opening.connect(self.path, writer=False)
         try:
-            connection.execute("BEGIN")
-            yield SQLiteView(connection)
-        except sqlite3.Error as error:
-            self._damaged = True
-            answer: SomaError = opening.in_words(error)
-            if not isinstance(answer, Unavailable):
-                answer = Unavailable(f"the ledger is damaged: {error}", remedy="restore it from a backup")
-            raise answer from error
-        finally:
-            connection.close()
+            with contextlib.closing(opening.connect(self.path, writer=False)) as connection:
+                connection.execute("BEGIN")
+                yield SQLiteView(connection)
+        except opening.Failures as error:
+            raise self._failed(error) from error
 
     @contextlib.contextmanager
     def load(self, dim: int) -> Iterator[Loaded]:

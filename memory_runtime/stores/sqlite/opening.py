@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import IO, Final
@@ -84,19 +85,40 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def in_words(error: sqlite3.Error) -> SomaError:
+class Damaged(sqlite3.DatabaseError):
+    """What is in the file contradicts itself, though SQLite could read it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    sqlite_errorname = "SQLITE_CORRUPT"
+
+
+Failures: Final = (sqlite3.Error, MemoryError)
+"""What a statement raises; SQLITE_NOMEM comes as MemoryError."""
+
+
+def code_of(error: BaseException) -> int:
+    """SQLite's extended result code; 0 where it is not known."""
+    return sqlite3.SQLITE_NOMEM if isinstance(error, MemoryError) else int(getattr(error, "sqlite_errorcode", 0))
+
+
+def in_words(error: BaseException) -> SomaError:
     """The error that a caller may read; what the database said goes to the log, through `__cause__`."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    match code:
+    code = code_of(error)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # the file beside the log could not grow
+        code = sqlite3.SQLITE_FULL
+    match code & 0xFF:
         case sqlite3.SQLITE_FULL:
             message, remedy = "the volume is full: nothing was stored", "free space or enlarge the volume, then retry"
-        case sqlite3.SQLITE_READONLY:
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             message, remedy = "the volume is read-only: nothing was stored", "remount it writable, then retry"
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             message, remedy = "the ledger is damaged", "stop the runtime and restore the ledger from a backup"
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN:
             message, remedy = "the ledger's volume reports errors", "check the volume, then retry"
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+        case sqlite3.SQLITE_NOMEM:
+            message, remedy = "there is not enough memory", "give the runtime more memory, or send less at once"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             message, remedy = "the ledger is busy", "retry"
         case sqlite3.SQLITE_TOOBIG:
             message, remedy = "a value is larger than the ledger holds", "store a smaller payload"
@@ -105,12 +127,19 @@ def in_words(error: sqlite3.Error) -> SomaError:
     return Unavailable(message, remedy=remedy, retry_after=1.0)
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the error says that the file itself is damaged."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+def is_damage(error: BaseException) -> bool:
+    """Whether the error says that the file itself is damaged: a full, busy, lost or read-only volume is none."""
+    return code_of(error) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def is_refusal(error: sqlite3.Error) -> bool:
+def unread_page(verdict: str) -> int:
+    """The result code of a page that a check could not read; 0 where its verdict is of what it has read."""
+    found = re.search(r"error code=(\d+)", verdict)
+    code = int(found[1]) if found else 0
+    return 0 if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} else code
+
+
+def is_refusal(error: BaseException) -> bool:
     """Whether the database refused cleanly (a constraint, a full volume, a busy file) and its state is not in doubt."""
     clean = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_TOOBIG}
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in clean
+    return code_of(error) & 0xFF in clean

@@ -21,7 +21,7 @@ from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.failpoints import reach
 from memory_runtime.stores.contracts import NormaliserFactory, NormaliserState, Observer
 from memory_runtime.stores.sqlite import arriving, lineage
-from memory_runtime.stores.sqlite.opening import connect, in_words, is_damage, is_refusal
+from memory_runtime.stores.sqlite.opening import Failures, connect, in_words, is_damage, is_refusal
 from memory_runtime.stores.sqlite.transacting import SQLiteTransaction
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Writer:
         self._checkpointer.join()
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
-        except sqlite3.Error as error:
+        except Failures as error:
             log.warning("the ledger closed without a checkpoint: %s", error)
         self._connection.close()
 
@@ -123,8 +123,13 @@ class Writer:
                 job = self._queue.get()
             ended = job is None
             for part in _parts(jobs):
-                self._run_group(part)
-                self._keep_log_short()
+                try:
+                    self._run_group(part)
+                    self._keep_log_short()
+                except Exception as error:
+                    # this thread is the only one that answers: it must not end with its writers waiting
+                    log.exception("the ledger's writer met a defect")
+                    _answer(part, error)
 
     def _run_group(self, jobs: Sequence[_Job[Any]]) -> None:
         transaction = SQLiteTransaction(self._connection, self._factory, self._normalisers)
@@ -168,14 +173,14 @@ class Writer:
         self._undo(error)
         # they have seen importances that were never stored
         self._normalisers.clear()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, Failures):
             self.damaged = self.damaged or is_damage(error)
         if len(jobs) > 1:
             for job in jobs:
                 self._run_group([job])
             return
-        log.error("a commit failed: %s", error, exc_info=not isinstance(error, sqlite3.Error))
-        answer = in_words(error) if isinstance(error, sqlite3.Error) else error
+        log.error("a commit failed: %s", error, exc_info=not isinstance(error, Failures))
+        answer = in_words(error) if isinstance(error, Failures) else error
         answer.__cause__ = error if answer is not error else None
         jobs[0].future.set_exception(answer)
 
@@ -183,12 +188,12 @@ class Writer:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error) and not is_refusal(error):
+            if isinstance(error, Failures) and not is_refusal(error):
                 # after a failed write or flush, only a fresh connection knows what the file really holds
                 fresh = _for_writing(self._path)
                 self._connection.close()
                 self._connection = fresh
-        except sqlite3.Error as second:
+        except Failures as second:
             log.warning("the ledger could not be reopened: %s", second)
 
     def _log_bytes(self) -> int:
@@ -205,22 +210,33 @@ class Writer:
             self._checkpoint_wanted.set()
 
     def _checkpoint_loop(self) -> None:
-        connection = connect(self._path, writer=True)
+        connection: sqlite3.Connection | None = None
         while not self._closed:
             self._checkpoint_wanted.wait()
             self._checkpoint_wanted.clear()
             if not self._closed:
-                self._checkpoint(connection, "PASSIVE")
+                try:
+                    connection = connection or connect(self._path, writer=True)
+                    self._checkpoint(connection, "PASSIVE")
+                except Failures as error:
+                    log.warning("a checkpoint was put off: %s", error)
                 # a reader may hold the log open: asking again at once would only burn the disk
                 time.sleep(CHECKPOINT_REST_SECONDS)
-        connection.close()
+        if connection is not None:
+            connection.close()
 
     @staticmethod
     def _checkpoint(connection: sqlite3.Connection, kind: str) -> None:
         try:
             connection.execute(f"PRAGMA wal_checkpoint({kind})").close()
-        except sqlite3.Error as error:
+        except Failures as error:
             log.warning("a checkpoint was put off: %s", error)
+
+
+def _answer(jobs: Sequence[_Job[Any]], error: Exception) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(error)
 
 
 def _parts(jobs: Sequence[_Job[Any]]) -> Iterator[list[_Job[Any]]]:

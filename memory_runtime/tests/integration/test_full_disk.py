@@ -76,6 +76,61 @@ async def test_a_full_volume_refuses_cleanly_and_recovers_when_space_returns(sma
         await engine.close()
 
 
+async def test_on_a_full_volume_an_index_is_built_and_a_start_says_that_it_is_full(
+    small_volume: Path, scope: Scope
+) -> None:
+    settings = SMFSettings(data_dir=small_volume / "data", vector_dim=3, embedding_provider="hash")
+    engine = build_engine(settings)
+    await engine.start()
+    ballast = small_volume / "ballast"
+    try:
+        await engine.store(scope, item(1))
+        _fill_up(ballast)
+        ledger: Any = engine.ledger
+        with ledger.load(3) as found:
+            assert sum(len(rows.ids) for rows in found.rows) == 1
+        assert sum(len(rows.ids) for rows in ledger.scan(3)) == 1
+        with pytest.raises(Unavailable, match="full"):
+            await engine.store(scope, item(2))
+        await engine.keyword_search(scope, "x")
+        assert len(await engine.scan(scope)) == 1
+        assert not await engine.snapshots.save()
+        assert (await engine.ready()).ledger
+        assert not ledger.ailment
+    finally:
+        await engine.close()
+    ballast.unlink()
+    _fill_up(ballast)
+    again = build_engine(settings)
+    await again.start()
+    assert (await again.stats(scope)).total_memories == 1
+    ballast.unlink()
+    await again.close()
+    # closed with room, it has left no log: to start is to make one
+    _fill_up(ballast)
+    again = build_engine(settings)
+    with pytest.raises((Unavailable, SettingsError)) as caught:
+        await again.start()
+    assert "space" in str(caught.value.remedy)
+    assert "backup" not in str(caught.value.remedy)
+    await again.close()
+    ballast.unlink()
+    engine = build_engine(settings)
+    await engine.start()
+    try:
+        assert (await engine.stats(scope)).total_memories == 1
+        assert (await engine.ready()).ledger
+    finally:
+        await engine.close()
+
+
+def _fill_up(ballast: Path) -> None:
+    """Takes every byte that is left."""
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+
+
 async def _fill(engine: MemoryEngine, scope: Scope) -> tuple[set[int], Unavailable]:
     acknowledged: set[int] = set()
     for n in range(1000):
