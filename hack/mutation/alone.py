@@ -17,9 +17,7 @@ _SAFETY: Final = "memory_runtime/tests/unit/test_safety_rules.py"
 _CUT: Final = "memory_runtime/tests/integration/test_powercut.py"
 _WRITER: Final = "memory_runtime/stores/sqlite/writer.py"
 _WRITING: Final = "memory_runtime/stores/sqlite/writing.py"
-_MADE: Final = (
-    "        content = changing.Content(put, norm, normaliser_version, changing.features_of(put), self._source(unit))\n"
-)
+_MADE: Final = "        content = changing.content_of(put, norm, normaliser_version, self._source(unit))\n"
 _CHANGING: Final = "memory_runtime/stores/sqlite/changing.py"
 _REPLIES: Final = "memory_runtime/stores/sqlite/replies.py"
 

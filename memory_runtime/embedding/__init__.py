@@ -5,6 +5,6 @@
 
 from memory_runtime.embedding.contract import EmbeddingProvider, EmbeddingSettings
 from memory_runtime.embedding.providers import build_provider
-from memory_runtime.embedding.text import payload_text
+from memory_runtime.model.payload_text import payload_text
 
 __all__ = ["EmbeddingProvider", "EmbeddingSettings", "build_provider", "payload_text"]

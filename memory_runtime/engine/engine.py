@@ -17,7 +17,7 @@ from memory_runtime.engine.gate import Gate
 from memory_runtime.engine.gates import Gates
 from memory_runtime.engine.gathering import Gathering
 from memory_runtime.engine.graphs import Graphs
-from memory_runtime.engine.housekeeping import AccessLog, Housekeeper
+from memory_runtime.engine.housekeeping import REFOLD_AT_START_SECONDS, AccessLog, Housekeeper
 from memory_runtime.engine.importance_rebuild import ImportanceRebuild
 from memory_runtime.engine.importing import ExportedMemory, Imported, Importer, check_exported
 from memory_runtime.engine.recalling import Query, Recaller
@@ -40,7 +40,7 @@ from memory_runtime.engine.vectors.backing import VectorBacking
 from memory_runtime.engine.vectors.keeping import VectorKeeper
 from memory_runtime.engine.writing import Storekeeper
 from memory_runtime.model.coordinates import Coordinate, make_coordinate
-from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound, SomaError, Unavailable
 from memory_runtime.model.records import DeleteReceipt, Edge, MemoryRecord, Scope, StoreItem, StoreReceipt, Vector
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import EdgeKey
@@ -121,6 +121,8 @@ class MemoryEngine:
         await self._housekeeper.measure()
         await self.graphs.start()
         await self.cache.start()
+        with contextlib.suppress(SomaError):  # housekeeping goes on with it, and says so
+            await self._housekeeper.refold(REFOLD_AT_START_SECONDS)
         self._housekeeper.start()
         self.retention.start()
         self.sampling.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -28,6 +29,10 @@ FLUSH_EVERY: Final = 5
 SWEEP_EVERY: Final = 60
 QUANTILES: Final = (0.1, 0.5, 0.9, 0.99)
 EXPIRE_BATCH: Final = 500
+REFOLD_BATCH: Final = 500
+REFOLD_SECONDS: Final = 0.25
+"""How long a round indexes texts of an older release by their words; a start does so for `REFOLD_AT_START_SECONDS`."""
+REFOLD_AT_START_SECONDS: Final = 2.0
 KEEP_IDEMPOTENCY_SECONDS: Final = 7 * 86400.0
 KEEP_OUTBOX_ROWS: Final = 100_000
 
@@ -73,6 +78,7 @@ class Housekeeper:
         self._access = access
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        self._folded = False
 
     def start(self) -> None:
         """Begins the rounds."""
@@ -97,6 +103,8 @@ class Housekeeper:
             seen = self._follower.applied_seq
             try:
                 await self.mend()
+                if not self._folded or turn % SWEEP_EVERY == 0:
+                    await self.refold(REFOLD_SECONDS)
                 await asyncio.to_thread(self._follower.index.maintain, quiet=quiet >= QUIET_ROUNDS)
                 if turn % FLUSH_EVERY == 0:
                     await self.flush_access()
@@ -106,6 +114,17 @@ class Housekeeper:
                     await self.measure()
             except SomaError as error:
                 log.warning("housekeeping was put off: %s", error)
+
+    async def refold(self, seconds: float) -> bool:
+        """Indexes texts that an older release indexed by other words, for about so long; True once none is left.
+
+        Each batch is durable by itself, and says by itself what is left: it goes on after a stop, on any replica.
+        """
+        until = time.monotonic() + seconds
+        self._folded = not await self._ledger.read(lambda view: view.unfolded())
+        while not self._folded and time.monotonic() < until:
+            self._folded = await self._ledger.transact(lambda one: one.refold_words(REFOLD_BATCH)) < REFOLD_BATCH
+        return self._folded
 
     async def mend(self) -> bool:
         """Builds the index anew where it could not follow the ledger; writes wait meanwhile. True if it had to."""

@@ -7,7 +7,7 @@ over the union of the best by vector, the best by word, and what stands next to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.types import Fusion, RecallRequest
-from memory_runtime.lexical import Evidence, Near, Relevance, closeness, fuse, question_words, time_windows
+from memory_runtime.lexical import MAX_WORDS, Evidence, Near, Relevance, closeness, fuse, question_words, time_windows
 from memory_runtime.lexical.fusion import NEAR_RELEVANCE, REACH
 from memory_runtime.model.records import Scope, Vector
 from memory_runtime.scoring import PINNED, UNSET, Explanation, Partition, Profile, ScoredRow, formula
@@ -91,7 +91,7 @@ class HybridRecaller:
     def answer(self, view: LedgerView, question: Question) -> list[FusedHit]:
         """The best `top_k`, best first."""
         counts = {word: view.frequency(word, limit=EMPTY_WORD) for word in question_words(question.text)}
-        words = [word for word, count in counts.items() if 0 < count <= EMPTY_WORD]
+        words = _rarest([word for word, count in counts.items() if 0 < count <= EMPTY_WORD], counts)
         telling = [word for word in words if counts[word] <= COMMON_WORD]
         by_vector, floor = self._by_vector(question)
         by_words = view.best_by_words(question.visible, telling, limit=BY_WORDS)
@@ -191,6 +191,12 @@ class HybridRecaller:
             segment="hybrid",
         )
         return FusedHit(hit, fusion, explanation)
+
+
+def _rarest(words: list[str], counts: Mapping[str, int]) -> list[str]:
+    """Those of the words, in their order, that the fewest memories hold."""
+    kept = set(sorted(words, key=lambda word: counts[word])[:MAX_WORDS])
+    return [word for word in words if word in kept]
 
 
 class _Pool:

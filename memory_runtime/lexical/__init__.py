@@ -5,9 +5,10 @@ Pure functions of values: no store, no clock, no event loop. May import model, a
 
 from memory_runtime.lexical.dates import TimeWindow, closeness, time_windows
 from memory_runtime.lexical.fusion import Evidence, Near, Relevance, fuse, reciprocal_rank_fusion
-from memory_runtime.lexical.words import question_words
+from memory_runtime.lexical.words import MAX_WORDS, question_words
 
 __all__ = [
+    "MAX_WORDS",
     "Evidence",
     "Near",
     "Relevance",

@@ -118,6 +118,9 @@ class WordView(Protocol):
     ) -> list[KeywordHit] | None:
         """The best matches of any word of the text, by BM25 and then id; None where the text holds no word."""
 
+    def unfolded(self) -> bool:
+        """Whether an older release left texts that searches by words do not find: see `refold_words`."""
+
     def frequency(self, word: str, *, limit: int) -> int:
         """How many memories of the whole ledger hold the word, in any form; `limit` + 1 where more than that do."""
 
@@ -306,6 +309,9 @@ class LedgerTransaction(Protocol):
 
     def undo_importance(self, tenant: str, mapped: Callable[[float], float], version: int, since: int) -> int:
         """Gives back the i that were before; what was stored since version `since` gets that of the former map."""
+
+    def refold_words(self, limit: int) -> int:
+        """Indexes up to `limit` texts that an older release indexed by other words; returns how many there were."""
 
     def confirm_importance(self, tenant: str) -> None:
         """Forgets the i that were before."""

@@ -66,9 +66,9 @@ def by_characters(
     where = in_scope(bound, scope, memory_type, filters, now)
     sought = bound(characters.replace("\0", "\ufffd"))
     where.append(
-        f"position({sought}::text IN m.text) > 0"
+        f"position(normalize({sought}::text) IN normalize(m.text)) > 0"
         if case_sensitive
-        else f"position(lower({sought}::text) IN lower(m.text)) > 0"
+        else f"position(lower(normalize({sought}::text)) IN lower(normalize(m.text))) > 0"
     )
     sql = (
         f"SELECT {COLUMNS} FROM memories m WHERE {' AND '.join(where)}"  # noqa: S608

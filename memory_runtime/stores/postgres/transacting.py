@@ -21,7 +21,7 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Unit,
 )
-from memory_runtime.stores.postgres import flushing, importance, loading, reembedding, writing
+from memory_runtime.stores.postgres import flushing, importance, loading, reembedding, words, writing
 from memory_runtime.stores.postgres.following import HEAD, Head
 from memory_runtime.stores.postgres.session import NoQuestions, Session
 from memory_runtime.stores.postgres.states import Work
@@ -288,6 +288,9 @@ class PostgresTransaction:
     def _raise_generation(self) -> None:
         self.session.do("UPDATE ledger_head SET generation = generation + 1")
         self._look_again()
+
+    def refold_words(self, limit: int) -> int:
+        return words.refold(self._direct(), limit)
 
     def confirm_importance(self, tenant: str) -> None:
         importance.confirm(self._direct(), tenant)

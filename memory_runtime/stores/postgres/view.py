@@ -118,6 +118,9 @@ class PostgresView:
             self.session, scope, text, limit=limit, now=now, memory_type=memory_type, filters=filters
         )
 
+    def unfolded(self) -> bool:
+        return lexicon.unfolded(self.session)
+
     def frequency(self, word: str, *, limit: int) -> int:
         return lexicon.frequency(self.session, word, limit=limit)
 

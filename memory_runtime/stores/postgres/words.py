@@ -1,59 +1,45 @@
 """The words of memories: stems in a tsvector beside the record, scored by BM25 (k1 1.2, b 0.75) as FTS5 scores them.
 
-Words are cut and folded here, not by PostgreSQL's parser, so that both ledgers see the same ones; stems are Porter's,
-and there are no stop words. A tsvector keeps 256 places of a word and 16,383 places in all: in longer texts a word
-counts as if it came 255 times at most, and a phrase beyond the last place is not found as one.
+Words are cut and folded by `model.words`, not by PostgreSQL's parser, so that both ledgers see the same ones; stems are
+Porter's, and there are no stop words. A tsvector keeps 256 places of a word and 16,383 places in all: in longer texts a
+word counts as if it came 255 times at most, and a phrase beyond the last place is not found as one.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from memory_runtime.model import words
 from memory_runtime.model.records import MemoryRecord, Scope
 from memory_runtime.stores.contracts import KeywordHit
 from memory_runtime.stores.postgres import filters, reading
 from memory_runtime.stores.postgres.session import Bound, Session
 from memory_runtime.stores.values import Visible
 
-_WORD: Final = re.compile(r"[^\W_]+")
-MAX_WORDS: Final = 64
 MAX_FOLDED_BYTES: Final = 400_000
 """Words beyond these bytes of a text are not indexed: a tsvector holds no more than a megabyte."""
 MAX_WORD_BYTES: Final = 2000
+UNFOLDED: Final = "octet_length(folded) <> char_length(folded)"
+"""The texts whose words are not ASCII: an older release wrote them. A partial index holds them, and then no more."""
 K1: Final = 1.2
 B: Final = 0.75
 
 
-class Folded(NamedTuple):
-    """A text's words as they are kept, and how many there are."""
-
-    words: str
-    length: int
-
-
-def folded(text: str) -> Folded:
-    """The words of the text, folded and one space apart; case and accents do not count."""
-    if text.isascii():
-        words = _WORD.findall(text.lower())
-    else:
-        plain = "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
-        words = _WORD.findall(plain.casefold())
-    joined = " ".join(words)
-    if len(joined) > MAX_FOLDED_BYTES // 4:
-        kept, size = [], 0
-        for word in words:
-            here = len(word.encode())
-            size += here + 1
-            if size > MAX_FOLDED_BYTES:
-                break
-            if here <= MAX_WORD_BYTES:
-                kept.append(word)
-        joined = " ".join(kept)
-    return Folded(joined, len(words))
+def folded(text: str) -> words.Indexed:
+    """The words of the text as they are kept: what a tsvector cannot hold is left out, and counted."""
+    found = words.indexed(text)
+    if len(found.words) <= MAX_FOLDED_BYTES:
+        return found
+    kept, size = [], 0
+    for word in found.words.split(" "):
+        size += len(word) + 1
+        if size > MAX_FOLDED_BYTES:
+            break
+        if len(word) <= MAX_WORD_BYTES:
+            kept.append(word)
+    return words.Indexed(" ".join(kept), found.length)
 
 
 class Phrase(NamedTuple):
@@ -123,11 +109,6 @@ def _best(session: Session, asked: Asked, bound: Bound, where: str, limit: int) 
     return [(found[0], found[1]) for found in session.rows(sql, *bound.values)]
 
 
-def _any_of(text: str) -> list[str]:
-    words = list(dict.fromkeys(_WORD.findall(text)))[:MAX_WORDS]
-    return [one for one in (folded(word).words for word in words) if one]
-
-
 def by_words(
     session: Session,
     scope: Scope,
@@ -141,7 +122,8 @@ def by_words(
     now: float,
 ) -> list[MemoryRecord]:
     """See `RecordView.by_words`."""
-    if not _WORD.search(term):
+    sought = words.indexed(term).words
+    if not sought:
         return reading.by_characters(
             session,
             scope,
@@ -153,14 +135,12 @@ def by_words(
             now=now,
         )
     if not exact:
-        hits = _search(session, scope, _any_of(term), [], limit, memory_type, filters, now)
+        hits = _search(session, scope, words.phrases(term), [], limit, memory_type, filters, now)
     else:
-        sought = folded(term).words
-        phrase = " ".join(sought.split(" ")[:MAX_WORDS])
         exactly = [("position({} IN ' ' || t.folded || ' ') > 0", f" {sought} ")]
         if case_sensitive:
-            exactly.append(("position({}::text IN m.text) > 0", term.replace("\0", "\ufffd")))
-        hits = _search(session, scope, [phrase], exactly, limit, memory_type, filters, now)
+            exactly.append(("position(normalize({}::text) IN normalize(m.text)) > 0", term.replace("\0", "\ufffd")))
+        hits = _search(session, scope, [words.phrase(term)], exactly, limit, memory_type, filters, now)
     records = reading.by_ids(session, [hit.id for hit in hits])
     return [records[hit.id] for hit in hits if hit.id in records]
 
@@ -176,8 +156,8 @@ def any_word(
     filters: Mapping[str, Any] | None,
 ) -> list[KeywordHit] | None:
     """See `WordView.any_word`."""
-    words = _any_of(text)
-    return _search(session, scope, words, [], limit, memory_type, filters, now) if words else None
+    found = words.phrases(text)
+    return _search(session, scope, found, [], limit, memory_type, filters, now) if found else None
 
 
 def _search(
@@ -200,7 +180,7 @@ def _search(
 
 def frequency(session: Session, word: str, *, limit: int) -> int:
     """See `WordView.frequency`."""
-    text = folded(word).words
+    text = words.phrase(word)
     if not text:
         return 0
     sql = (
@@ -210,9 +190,9 @@ def frequency(session: Session, word: str, *, limit: int) -> int:
     return int(session.value(sql, text, limit + 1))
 
 
-def best_by_words(session: Session, visible: Visible, words: Sequence[str], *, limit: int) -> dict[bytes, float]:
+def best_by_words(session: Session, visible: Visible, sought: Sequence[str], *, limit: int) -> dict[bytes, float]:
     """See `WordView.best_by_words`."""
-    texts = [text for text in (folded(word).words for word in words) if text]
+    texts = [text for text in map(words.phrase, sought) if text]
     if not texts:
         return {}
     bound = Bound()
@@ -222,7 +202,7 @@ def best_by_words(session: Session, visible: Visible, words: Sequence[str], *, l
 
 def word_scores(session: Session, word: str, rows: Sequence[int]) -> dict[int, float]:
     """See `WordView.word_scores`."""
-    text = folded(word).words
+    text = words.phrase(word)
     if not text or not rows:
         return {}
     asked = _ask(session, [text])
@@ -231,3 +211,27 @@ def word_scores(session: Session, word: str, rows: Sequence[int]) -> dict[int, f
     bound = Bound()
     sql = _branch(bound, asked.phrases[0], asked.mean, f"t.row = ANY({bound(list(rows))}::bigint[])")
     return {found[0]: found[2] for found in session.rows(sql, *bound.values)}
+
+
+def unfolded(session: Session) -> bool:
+    """See `WordView.unfolded`."""
+    return bool(session.value(f"SELECT EXISTS (SELECT 1 FROM memories_text WHERE {UNFOLDED})"))  # noqa: S608 -- a constant
+
+
+def refold(session: Session, limit: int) -> int:
+    """See `LedgerTransaction.refold_words`."""
+    found = session.rows(
+        f"SELECT t.row, m.text, t.length FROM memories_text t JOIN memories m USING (row) WHERE {UNFOLDED} LIMIT $1",  # noqa: S608
+        limit,
+    )
+    made = [(row, folded(text)) for row, text, _ in found]
+    session.do(
+        "UPDATE memories_text t SET length = x.length, folded = x.folded"
+        " FROM unnest($1::bigint[], $2::integer[], $3::text[]) x(row, length, folded) WHERE t.row = x.row",
+        [row for row, _ in made],
+        [one.length for _, one in made],
+        [one.words for _, one in made],
+    )
+    grown = sum(one.length for _, one in made) - sum(before for *_, before in found)
+    session.do("UPDATE ledger_head SET tokens = tokens + $1", grown)
+    return len(made)

@@ -116,6 +116,7 @@ class Content(NamedTuple):
     normaliser_version: int
     features: str | None
     source: Source
+    text: str
 
 
 def _written(content: Content) -> tuple[Any, ...]:
@@ -133,7 +134,7 @@ def _written(content: Content) -> tuple[Any, ...]:
         put.model_revision,
         content.features,
         put.payload,
-        put.search_text,
+        content.text,
     )
 
 
@@ -159,12 +160,13 @@ def arrive(connection: sqlite3.Connection, content: Content, seq: int, row: int)
             None if put.vector is None else put.vector.tobytes(),
         ),
     )
-    fts.learn(connection, row, put.search_text)
+    fts.learn(connection, row, content.text)
     return Receipt(put.id, 1, seq, created=True, changed=True)
 
 
-def features_of(put: Put) -> str | None:
-    return canonical_json(dict(put.features), field="features") if put.features else None
+def content_of(put: Put, norm: float, normaliser_version: int, source: Source) -> Content:
+    features = canonical_json(dict(put.features), field="features") if put.features else None
+    return Content(put, norm, normaliser_version, features, source, fts.stored(put.search_text))
 
 
 def put_over(connection: sqlite3.Connection, content: Content, seq: int, found: tuple[Any, ...]) -> Receipt:
@@ -199,7 +201,7 @@ def put_over(connection: sqlite3.Connection, content: Content, seq: int, found: 
     connection.execute(_UPDATE, (*values, row))
     if put.vector is not None:
         connection.execute("INSERT OR REPLACE INTO vectors (row, vector) VALUES (?, ?)", (row, put.vector.tobytes()))
-    fts.learn(connection, row, put.search_text)
+    fts.learn(connection, row, content.text)
     return Receipt(put.id, version, seq, created=bool(deleted), changed=True)
 
 

@@ -1,26 +1,41 @@
 """The words of memories: an FTS5 index over `memories.text` that lives and dies with the record, in the same commit.
 
+FTS5's tokenizer cuts and folds by rules of its own, so it is given ASCII words only: `memories.text` is the text itself
+where that is ASCII, else `MARK` and the words as `model.words` writes them (the text itself is in the payload). What is
+in that column is what the index holds of the row. A release that writes other texts there keeps to that too, so both
+may serve the same ledger, and `unfolded` finds what it wrote.
+
 The index holds stems (Porter), so that hybrid recall finds `adopted` by `adopt`; exact search asks `holds_phrase` too.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import sqlite3
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from memory_runtime.model import words
+from memory_runtime.model.payload_text import payload_text
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import KeywordHit
 from memory_runtime.stores.sqlite.filters import conditions
 
-_WORD = re.compile(r"[^\W_]+")
-MAX_WORDS = 64
+MARK: Final = "\x01"
+UNFOLDED: Final = "length(text) <> length(CAST(text AS BLOB))"
+"""The rows whose text is not ASCII: an older release wrote them. A partial index holds them, and then no more."""
+
+
+def stored(text: str) -> str:
+    """What `memories.text` holds of a text."""
+    if text.isascii() and not text.startswith(MARK) and "\0" not in text:
+        return text
+    return MARK + words.indexed(text).words
 
 
 def learn(connection: sqlite3.Connection, row: int, text: str) -> None:
-    """Indexes the text of a row that is not indexed; empty text has no words, and `forget` will pass it over too."""
+    """Indexes a row that is not indexed by its `stored` text; empty text has no words, and `forget` passes it over."""
     if text:
         connection.execute("INSERT INTO memories_text (rowid, text) VALUES (?, ?)", (row, text))
 
@@ -33,26 +48,59 @@ def forget(connection: sqlite3.Connection, row: int, text: str) -> None:
         )
 
 
+def unfolded(connection: sqlite3.Connection) -> bool:
+    """Whether `refold` has anything to do."""
+    found = connection.execute(f"SELECT 1 FROM memories INDEXED BY memories_unfolded WHERE {UNFOLDED}")  # noqa: S608
+    return found.fetchone() is not None
+
+
+def refold(connection: sqlite3.Connection, limit: int) -> int:
+    """Writes up to `limit` texts of an older release as `stored` would have; returns how many there were."""
+    found = connection.execute(
+        f"SELECT row, text FROM memories INDEXED BY memories_unfolded WHERE {UNFOLDED} LIMIT ?",  # noqa: S608
+        (limit,),
+    ).fetchall()
+    for row, text in found:
+        anew = stored(text)
+        forget(connection, row, text)
+        connection.execute("UPDATE memories SET text = ? WHERE row = ?", (anew, row))
+        learn(connection, row, anew)
+    return len(found)
+
+
+def install(connection: sqlite3.Connection) -> None:
+    """Makes the functions that searches call: on every connection."""
+    connection.create_function("holds_phrase", 2, holds_phrase, deterministic=True)
+    connection.create_function("raw_text", 2, raw_text, deterministic=True)
+    connection.create_function("composed", 1, composed, deterministic=True)
+
+
 def holds_phrase(text: str, sought: str) -> bool:
-    """Whether the very words of `sought` stand in `text` one after the other; case and accents do not count."""
-    return f" {_folded(sought)} " in f" {_folded(text)} "
+    """Whether the very words of a phrase stand in a `stored` text one after the other, in any case."""
+    held = text[len(MARK) :] if text.startswith(MARK) else words.indexed(text).words
+    return words.holds_phrase(held, sought)
 
 
-def _folded(text: str) -> str:
-    plain = "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
-    return " ".join(_WORD.findall(plain.casefold()))
+def raw_text(text: str, payload: str) -> str:
+    """The text that a `stored` text was made of."""
+    return payload_text(json.loads(payload)) if text.startswith(MARK) else text
+
+
+def composed(text: str) -> str:
+    """Unicode's NFC: the same characters, however they were typed."""
+    return unicodedata.normalize("NFC", text)
 
 
 def phrase(text: str) -> str | None:
     """An FTS5 query for these words, one after the other; None where the text holds no word."""
-    words = _WORD.findall(text)[:MAX_WORDS]
-    return f'"{" ".join(words)}"' if words else None
+    found = words.phrase(text)
+    return f'"{found}"' if found else None
 
 
 def any_word(text: str) -> str | None:
     """An FTS5 query for any of the words; None where the text holds none."""
-    words = list(dict.fromkeys(_WORD.findall(text)))[:MAX_WORDS]
-    return " OR ".join(f'"{word}"' for word in words) if words else None
+    found = words.phrases(text)
+    return " OR ".join(f'"{one}"' for one in found) if found else None
 
 
 def search_text(
@@ -81,11 +129,11 @@ def search_text(
         where.append("m.memory_type = ?")
         values.append(memory_type)
     if contains is not None:
-        where.append("instr(m.text, ?) > 0")
-        values.append(contains)
+        where.append("instr(composed(raw_text(m.text, m.payload)), ?) > 0")
+        values.append(composed(contains))
     if exactly is not None:
         where.append("holds_phrase(m.text, ?)")
-        values.append(exactly)
+        values.append(words.indexed(exactly).words)
     if filters:
         tests, bound = conditions(filters)
         where.extend(tests)

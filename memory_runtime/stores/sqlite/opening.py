@@ -32,7 +32,7 @@ _READER = ("PRAGMA query_only=ON", "PRAGMA cache_size=-32768")
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     """A connection in autocommit mode, durable (WAL, synchronous=FULL) where it writes."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.create_function("holds_phrase", 2, fts.holds_phrase, deterministic=True)
+    fts.install(connection)
     for pragma in _COMMON + (_WRITER if writer else _READER):
         connection.execute(pragma).close()
     return connection

@@ -53,8 +53,9 @@ def in_scope(
     where, values = _scope_conditions(scope, memory_type, filters, now)
     if contains is not None:
         text, case_sensitive = contains
-        where.append("instr(text, ?) > 0" if case_sensitive else "instr(lower(text), lower(?)) > 0")
-        values.append(text)
+        held = "composed(raw_text(text, payload))"
+        where.append(f"instr({held}, ?) > 0" if case_sensitive else f"instr(lower({held}), lower(?)) > 0")
+        values.append(fts.composed(text))
     sql = f"SELECT {_COLUMNS} FROM memories WHERE {' AND '.join(where)} ORDER BY coordinate_first, id LIMIT ?"  # noqa: S608
     return [record(found) for found in connection.execute(sql, (*values, limit))]
 

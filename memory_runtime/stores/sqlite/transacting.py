@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from memory_runtime.model.records import Edge, MemoryRecord, Scope
 from memory_runtime.stores.contracts import AuditEntry, Put, Receipt
-from memory_runtime.stores.sqlite import importance, reembedding, retaining
+from memory_runtime.stores.sqlite import fts, importance, reembedding, retaining
 from memory_runtime.stores.sqlite.view import SQLiteView
 from memory_runtime.stores.sqlite.writing import Transaction
 from memory_runtime.stores.values import Pending, Restored
@@ -62,6 +62,9 @@ class SQLiteTransaction(Transaction):
 
     def undo_importance(self, tenant: str, mapped: Callable[[float], float], version: int, since: int) -> int:
         return importance.undo(self, tenant, mapped, version, since)
+
+    def refold_words(self, limit: int) -> int:
+        return fts.refold(self.connection, limit)
 
     def confirm_importance(self, tenant: str) -> None:
         importance.confirm(self, tenant)

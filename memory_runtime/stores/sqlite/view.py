@@ -123,6 +123,9 @@ class SQLiteView:
             self.connection, scope, match, limit=limit, now=now, memory_type=memory_type, filters=filters
         )
 
+    def unfolded(self) -> bool:
+        return fts.unfolded(self.connection)
+
     def frequency(self, word: str, *, limit: int) -> int:
         return context.frequency(self.connection, word, limit=limit)
 

@@ -99,7 +99,7 @@ class Transaction:
         else:
             found = self.connection.execute(changing.FOUND, (identity,)).fetchone()
         # before a seq is taken: nothing of a put that is refused may leave a gap
-        content = changing.Content(put, norm, normaliser_version, changing.features_of(put), self._source(unit))
+        content = changing.content_of(put, norm, normaliser_version, self._source(unit))
         seq = self._next_seq()
         if found is None:
             return changing.arrive(self.connection, content, seq, self._next_row())

@@ -32,7 +32,7 @@ async def test_words_are_found_as_they_stand_or_by_their_stem(place: Place) -> N
         5: "nothing of the kind",
         6: "black   cat\nblack-cat",
     }
-    await ledger.commit(Unit([put(n, text, payload="{}") for n, text in texts.items()]))
+    await ledger.commit(Unit([put(n, text, payload=json.dumps({"text": text})) for n, text in texts.items()]))
 
     def look(view: Any) -> None:
         assert words(view, "cat")[:2] == [2.0, 6.0] or words(view, "cat")[:2] == [6.0, 2.0]

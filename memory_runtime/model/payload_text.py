@@ -1,4 +1,4 @@
-"""Which text of a memory is embedded."""
+"""Which text of a memory is embedded, and searched for words."""
 
 from __future__ import annotations
 
