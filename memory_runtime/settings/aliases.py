@@ -125,5 +125,6 @@ COMPAT_PROFILE: dict[str, Any] = {
     "importance_exponent": 0.0,
     "max_memory_size": 100_000,
     "rate_limit_max": 60,
+    "stats_open": True,
 }
 """The defaults of the service we replace, in force with `compat_profile` where nothing else is said."""

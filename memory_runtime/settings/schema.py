@@ -67,6 +67,7 @@ class SMFSettings(BaseSettings):
     api_token: Secret = Field(None, description="The bearer token that callers must present.")
     api_token_file: Path | None = Field(None, description="A file that holds the bearer token; read again on change.")
     auth_disabled: bool = Field(False, description="Serves without a token. Must be said: no token is an error.")
+    stats_open: bool = Field(False, description="Whether /stats gives its four old counts without a token.")
     cors_origins: list[str] = Field(default_factory=list, description="Origins that a browser may call from.")
     max_request_body_mb: float = Field(5.0, gt=0, le=1024, description="The largest request body, in MiB.")
     request_timeout_seconds: float = Field(30.0, gt=0, description="The longest that a request may take.")

@@ -7,7 +7,15 @@ import logging
 import time
 from collections.abc import Mapping
 
-from memory_runtime.access import Admission, Authenticator, BodyBudget, RateLimiter, TokenSource, scope_of
+from memory_runtime.access import (
+    Admission,
+    Authenticator,
+    BodyBudget,
+    RateLimiter,
+    TokenSource,
+    presented_token,
+    scope_of,
+)
 from memory_runtime.engine import MemoryEngine, Readiness
 from memory_runtime.flags import build_flags
 from memory_runtime.model.actor import act_as
@@ -40,18 +48,27 @@ class Service:
         self._limiter = RateLimiter(settings.rate_limit_max, settings.rate_limit_window_seconds)
         self.flags = build_flags(settings, self.reload, engine.metrics.backends)
 
-    def admit(self, headers: Mapping[str, str], peer: str, *, wrong_is_forbidden: bool = False) -> Scope:
-        """The scope of a request whose headers (names in lower case) open the door.
+    def anonymous(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request for `/stats` (names in lower case) is let in without a token: then it is shown less."""
+        settings = self.settings
+        return settings.stats_open and not settings.auth_disabled and presented_token(headers) is None
+
+    def admit(
+        self, headers: Mapping[str, str], peer: str, *, wrong_is_forbidden: bool = False, open_to_all: bool = False
+    ) -> Scope:
+        """The scope of a request whose headers (names in lower case) open the door; `open_to_all`: or has no token.
 
         Raises Unauthenticated, PermissionDenied, RateLimited (also for one who tries tokens), InvalidArgument for a
         bad tenant or namespace, and Unavailable while the process is starting.
         """
+        anonymous = open_to_all and self.anonymous(headers)
         try:
-            self._authenticator.check(headers, wrong_is_forbidden=wrong_is_forbidden)
+            if not anonymous:
+                self._authenticator.check(headers, wrong_is_forbidden=wrong_is_forbidden)
         except SomaError:
             self._limiter.spend(("refused", peer))
             raise
-        act_as(f"{'anonymous' if self.settings.auth_disabled else 'token'}@{peer}")
+        act_as(f"{'anonymous' if anonymous or self.settings.auth_disabled else 'token'}@{peer}")
         scope = scope_of(headers, self.settings)
         self._limiter.spend((peer, scope.tenant))
         if self.phase is Phase.STARTING:

@@ -120,6 +120,12 @@ class Client:
         return self._connection.getresponse()
 
 
+def delete_at(client: Client, coord: str, memory_type: str | None = None) -> bool:
+    query = f"?memory_type={urllib.parse.quote(memory_type)}" if memory_type else ""
+    path = f"/memories/{urllib.parse.quote(coord, safe=',')}{query}"
+    return bool(client.request("DELETE", path)["deleted"])
+
+
 def _words(status: int, answer: Any) -> str:
     if isinstance(answer, dict) and isinstance(answer.get("detail"), str):
         remedy = answer.get("remedy")

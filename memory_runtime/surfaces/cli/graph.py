@@ -14,7 +14,8 @@ from typing import IO, Any
 from memory_runtime.surfaces.cli.client import Client, Refused
 from memory_runtime.surfaces.cli.input_file import reading_bytes
 from memory_runtime.surfaces.cli.intake import AT, BATCH
-from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress, show
+from memory_runtime.surfaces.cli.old_lines import show_as
+from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress
 from memory_runtime.surfaces.cli.transfer import links, writing
 
 
@@ -38,7 +39,7 @@ def export_graph(arguments: argparse.Namespace) -> int:
     with writing(arguments.path) as file:
         count = write_graphml(file, edges)
     if arguments.path != "-":
-        show({"exported": count}, f"exported {count:,} links to {arguments.path}", as_json=arguments.json)
+        show_as(arguments, {"exported": count}, f"exported {count:,} links to {arguments.path}", old="OK")
     return 0
 
 
@@ -69,7 +70,7 @@ def import_graph(arguments: argparse.Namespace) -> int:
     text = f"linked {linked:,}"
     if missing:
         text += f"; {missing:,} were left out, as an end of theirs holds no memory"
-    return show({"linked": linked, "left_out": missing}, text, as_json=arguments.json)
+    return show_as(arguments, {"linked": linked, "left_out": missing}, text, old="OK")
 
 
 def _edges(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:

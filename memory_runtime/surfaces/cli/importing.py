@@ -14,11 +14,11 @@ from typing import Any
 
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.timestamps import parse_timestamp
-from memory_runtime.surfaces.cli.client import Client
+from memory_runtime.surfaces.cli.client import Client, delete_at
 from memory_runtime.surfaces.cli.input_file import Fault, Line, reading
 from memory_runtime.surfaces.cli.intake import Intake, Send
-from memory_runtime.surfaces.cli.results import show
-from memory_runtime.surfaces.cli.transfer import KEPT, SCHEMA, delete_at
+from memory_runtime.surfaces.cli.old_lines import show_as
+from memory_runtime.surfaces.cli.transfer import KEPT, SCHEMA
 
 OLD = ("timestamp", "importance", "features", "pinned", "vector")
 LINK = ("from_coord", "to_coord", "link_type", "strength", "metadata")
@@ -37,7 +37,8 @@ def import_memories(arguments: argparse.Namespace) -> int:
     text = f"imported {memories:,} memories" + (f" and {importing.links:,} links" if importing.links else "")
     if importing.left_out:
         text += f"; {importing.left_out:,} links ended with memories that have expired"
-    show(done | intake.counted_rejects(), text + intake.told_rejects(), as_json=arguments.json)
+    told = text + intake.told_rejects()
+    show_as(arguments, done | intake.counted_rejects(), told, old={"imported": memories} | intake.counted_rejects())
     return intake.exit_code
 
 

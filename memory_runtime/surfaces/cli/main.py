@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from memory_runtime.surfaces.cli.old_lines import settle
 from memory_runtime.surfaces.cli.parser import build_parser
 from memory_runtime.surfaces.cli.results import EXIT_FAILED, EXIT_INTERRUPTED, CommandFailed
 
@@ -14,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
+        settle(arguments)
         code: int = arguments.run(arguments)
     except CommandFailed as failure:
         print(f"soma: {failure}", file=sys.stderr)

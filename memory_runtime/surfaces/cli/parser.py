@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from memory_runtime.surfaces.cli.old_lines import add_options
 from memory_runtime.surfaces.cli.results import EXIT_CODES
 
 Run = Callable[[argparse.Namespace], int]
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options(parser)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _local(commands)
     _dead_letters(commands)
@@ -177,9 +179,19 @@ def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
     recall.add_argument("--as-of", help="answer as the memory was at this time")
     recall.add_argument("--hybrid", action="store_true", default=None, help="mix in keyword hits")
     recall.add_argument("--explain", action="store_true", help="show the factors of each score")
+    recall.add_argument("--full", action="store_true", help="with --json: scores beside payloads")
+    search = add("search", "Recall memories by meaning and by words", later("remote", "search"))
+    search.add_argument("--query", required=True, help="what to look for")
+    search.add_argument("--top-k", type=int, default=5, help="how many (default 5)")
+    search.add_argument("--offset", type=int, default=0, help="leave out so many of the best (default 0)")
+    search.add_argument("--type", dest="memory_type", help="only this memory type")
+    search.add_argument("--filters", help="equalities on payload fields, as a JSON object")
     get = add("get", "Show the memory at a coordinate", later("remote", "get"))
     get.add_argument("--coord", required=True)
     get.add_argument("--type", dest="memory_type", help="of this memory type")
+    delete = add("delete", "Delete the memory at a coordinate", later("remote", "delete"))
+    delete.add_argument("--coord", required=True)
+    delete.add_argument("--type", dest="memory_type", help="only of this memory type")
     search = add("keyword-search", "Find memories that hold a term", later("remote", "keyword_search"))
     search.add_argument("--term", required=True)
     search.add_argument("--top-k", type=int, default=50, help="how many (default 50)")
@@ -191,6 +203,7 @@ def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
     box.add_argument("--max", dest="high", required=True, help="its upper corner, such as 9,9,9")
     box.add_argument("--type", dest="memory_type", help="only this memory type")
     add("stats", "Show counts and how the server is made", later("remote", "stats"))
+    add("health", "Show the parts of the server; exit 1 where one is down", later("remote", "health"))
 
 
 def _graph(commands: Any, connection: argparse.ArgumentParser) -> None:
@@ -212,6 +225,7 @@ def _graph(commands: Any, connection: argparse.ArgumentParser) -> None:
     neighbors.add_argument("--coord", required=True)
     neighbors.add_argument("--type", dest="link_type", help="only links of this type")
     neighbors.add_argument("--limit", type=int, help="how many")
+    neighbors.add_argument("--full", action="store_true", help="with --json: each link beside its coordinate")
 
     export = add("export-graph", "Write every link of the scope as GraphML", later("graph", "export_graph"))
     export.add_argument("--path", required=True, help="the file to write; - is standard output")

@@ -7,16 +7,16 @@ import contextlib
 import json
 import os
 import sys
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from memory_runtime.surfaces.cli.client import Client
+from memory_runtime.surfaces.cli.client import Client, delete_at
 from memory_runtime.surfaces.cli.documents import items_of
 from memory_runtime.surfaces.cli.input_file import reading
 from memory_runtime.surfaces.cli.intake import Intake
-from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress, show
+from memory_runtime.surfaces.cli.old_lines import show_as
+from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress
 
 SCHEMA = 2
 KEPT = (
@@ -48,7 +48,7 @@ def store_bulk(arguments: argparse.Namespace) -> int:
             intake.take(one, lambda value: (send, value))
         intake.finish()
     text = f"stored {intake.stored:,} memories{intake.told_rejects()}"
-    show({"stored": intake.stored} | intake.counted_rejects(), text, as_json=arguments.json)
+    show_as(arguments, {"stored": intake.stored} | intake.counted_rejects(), text)
     return intake.exit_code
 
 
@@ -67,7 +67,7 @@ def export_memories(arguments: argparse.Namespace) -> int:
     progress.done(count)
     if arguments.path != "-":
         text = f"exported {count:,} memories and {linked:,} links to {arguments.path}"
-        show({"exported": count, "links": linked}, text, as_json=arguments.json)
+        show_as(arguments, {"exported": count, "links": linked}, text, old={"exported": count})
     return 0
 
 
@@ -81,13 +81,7 @@ def delete_many(arguments: argparse.Namespace) -> int:
         deleted += delete_at(client, coord, arguments.memory_type)
         progress.at(count)
     progress.done(len(coords))
-    return show({"deleted": deleted}, f"deleted {deleted:,} of {len(coords):,}", as_json=arguments.json)
-
-
-def delete_at(client: Client, coord: str, memory_type: str | None = None) -> bool:
-    query = f"?memory_type={urllib.parse.quote(memory_type)}" if memory_type else ""
-    path = f"/memories/{urllib.parse.quote(coord, safe=',')}{query}"
-    return bool(client.request("DELETE", path)["deleted"])
+    return show_as(arguments, {"deleted": deleted}, f"deleted {deleted:,} of {len(coords):,}")
 
 
 def _pages(client: Client, *, vectors: bool) -> Iterator[dict[str, Any]]:

@@ -25,7 +25,9 @@ from memory_runtime.telemetry.tracing import request_span
 
 log = logging.getLogger("memory_runtime.http")
 
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/startupz", "/healthz", "/health", "/ping", "/metrics"})
+OPEN_PATHS = frozenset(
+    {"/", "/livez", "/readyz", "/startupz", "/healthz", "/health", "/health/basic", "/ping", "/metrics"}
+)
 ERA_TWO = re.compile(r"/(?:memories|graph)(?:/|$)")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
@@ -68,7 +70,9 @@ class Guard:
             return
         headers = exchange.headers
         peer = (scope.get("client") or ("unknown",))[0]
-        scope["state"]["soma"] = self._service.admit(headers, peer, wrong_is_forbidden=not ERA_TWO.match(path))
+        scope["state"]["soma"] = self._service.admit(
+            headers, peer, wrong_is_forbidden=not ERA_TWO.match(path), open_to_all=path == "/stats"
+        )
         seconds = self._service.settings.request_timeout_seconds
         with self._service.admission.enter(), deadline_after(seconds):
             try:

@@ -172,10 +172,10 @@ class StatsAnswer(Open):
     total_memories: int
     episodic: int
     semantic: int
-    vector_count: int
     namespace: str
-    embedding_provider: str
-    stale: bool
+    vector_count: int | None = None
+    embedding_provider: str | None = None
+    stale: bool | None = None
 
 
 class HealthAnswer(BaseModel):
@@ -185,3 +185,19 @@ class HealthAnswer(BaseModel):
     vector_store: bool
     graph_store: bool
     prediction_provider: bool
+
+
+class ServicePart(BaseModel):
+    """A part under the name of the system that kept it in the service that we replace."""
+
+    name: str
+    healthy: bool
+    details: Json
+
+
+class DetailedHealth(HealthAnswer):
+    """The parts, and the same in the words of the later era."""
+
+    status: str = Field(description="healthy, degraded or unhealthy.")
+    healthy: bool
+    services: list[ServicePart]

@@ -76,21 +76,44 @@ async def healthz(request: Request) -> JSONResponse:
     return answer(parts)
 
 
-@router.get("/health", response_model=answers.HealthAnswer)
-async def health(request: Request) -> JSONResponse:
+@router.get("/health/basic", response_model=answers.HealthAnswer)
+async def basic_health(request: Request) -> JSONResponse:
     """The parts of the service, whatever their state."""
     return answer(_parts(await service(request).readiness()))
 
 
+_OLD_NAMES = {"kv_store": "redis", "vector_store": "milvus", "graph_store": "postgresql"}
+"""Under which names later clients look for the parts, whatever keeps them here."""
+
+
+@router.get("/health", response_model=answers.DetailedHealth)
+async def health(request: Request) -> JSONResponse:
+    """The parts of the service, whatever their state, also in the words that later clients read."""
+    parts = _parts(await service(request).readiness())
+    up = sum(parts.values())
+    status = "healthy" if up == len(parts) else "degraded" if up else "unhealthy"
+    services = [{"name": name, "healthy": parts[part], "details": {"part": part}} for part, name in _OLD_NAMES.items()]
+    return answer(parts | {"status": status, "healthy": status == "healthy", "services": services})
+
+
 @router.get("/stats", response_model=answers.StatsAnswer)
 async def stats(request: Request) -> JSONResponse:
-    """Counts of the caller's scope, and what embeds its text; the last known, `stale`, while the ledger is away."""
+    """Counts of the caller's scope, and what embeds its text; the last known, `stale`, while the ledger is away.
+
+    Where SOMA_STATS_OPEN lets a caller in without a token, that caller sees the four counts of the old service only.
+    """
     found = await engine(request).stats(scope(request))
-    shown = plain(found)
-    shown |= {
+    counts = {
+        "total_memories": found.total_memories,
         "episodic": found.by_type.get("episodic", 0),
         "semantic": found.by_type.get("semantic", 0),
         "namespace": scope(request).namespace,
+    }
+    if service(request).anonymous(request.headers):
+        return answer(counts)
+    shown = plain(found)
+    shown |= {
+        **counts,
         "namespaces": {name: {"total": count} for name, count in found.namespaces.items()},
         "vector_collections": {scope(request).namespace: found.vector_count},
         "flags": {state.name: shown_flag(state) for state in service(request).flags.states()},

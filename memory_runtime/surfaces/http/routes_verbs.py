@@ -177,6 +177,7 @@ async def keyword_search(request: Request, body: bodies.KeywordBody) -> JSONResp
     return answer({"results": [record.legacy_payload() for record in records]})
 
 
+@router.post("/payloads", response_model=answers.Payloads)
 @router.post("/payloads_by_coords", response_model=answers.Payloads)
 async def payloads_by_coords(request: Request, body: bodies.CoordsBody) -> JSONResponse:
     """The payloads at the given coordinates; what is not there is left out."""

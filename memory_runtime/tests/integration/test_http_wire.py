@@ -230,8 +230,15 @@ def test_stats_say_counts_and_what_embeds(http):
 
 def test_health_routes_name_the_parts_as_ever(http):
     parts = {"kv_store": True, "vector_store": True, "graph_store": True, "prediction_provider": True}
-    for path in ("/health", "/healthz", "/readyz"):
+    for path in ("/health/basic", "/healthz", "/readyz"):
         assert http.get(path).json() == parts
+    whole = http.get("/health").json()
+    assert whole.items() >= (parts | {"status": "healthy", "healthy": True}).items()
+    assert [(one["name"], one["healthy"]) for one in whole["services"]] == [
+        ("redis", True),
+        ("milvus", True),
+        ("postgresql", True),
+    ]
     assert http.get("/ping").json() == {"ping": "pong"}
     assert http.get("/").json() == {"message": "SomaFractalMemory API is running", "metrics": "/metrics"}
 
