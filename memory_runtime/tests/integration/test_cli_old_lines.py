@@ -7,6 +7,7 @@ import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,17 +135,16 @@ def test_the_later_eras_search_get_delete_and_health(three: Run, server: Server,
 
 
 def test_json_gives_the_old_shapes_without_an_old_line(three: Run, server: Server, namespace: str) -> None:
-    def ours(*arguments: str) -> object:
+    def ours(*arguments: str) -> Any:
         return json.loads(server.soma(arguments[0], "--namespace", namespace, *arguments[1:], "--json").stdout)
 
-    (payload,) = ours("recall", "--query", "one", "--top-k", "1")  # type: ignore[misc]
+    (payload,) = ours("recall", "--query", "one", "--top-k", "1")
     assert payload["d"] == "one"
     assert ours("neighbors", "--coord", "0,0,0") == [[1.0, 1.0, 1.0]]
     assert ours("path", "--from", "0,0,0", "--to", "1,1,1") == [[0.0] * 3, [1.0] * 3]
     whole = ours("recall", "--query", "one", "--top-k", "1", "--full")
-    assert isinstance(whole, dict)
     assert whole["results"][0]["payload"]["d"] == "one"
-    ((coordinate, edge),) = ours("neighbors", "--coord", "0,0,0", "--full")  # type: ignore[misc]
+    ((coordinate, edge),) = ours("neighbors", "--coord", "0,0,0", "--full")
     assert (coordinate, edge["type"]) == ([1.0, 1.0, 1.0], "related")
 
 
