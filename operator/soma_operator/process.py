@@ -138,8 +138,10 @@ class OperatorProcess:
             after = self._store.remove_child(ref, body["metadata"]["uid"])
         else:
             after = self._store.put_child(ref.kind, body)
+        if after is None or (before is not None and change != "DELETED" and after.tells_nothing_beyond(before)):
+            return
         for facts in (before, after):
-            if after is not None and facts is not None and facts.memory:
+            if facts is not None and facts.memory:
                 self._queue.add(Ref(SOMA_MEMORY, ref.namespace, facts.memory), Priority.CHILD)
 
     async def _lead(self) -> None:

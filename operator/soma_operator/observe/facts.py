@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -105,6 +105,10 @@ class Facts:
     digest: str | None
     """Digest of our managedFields entry; None: we never applied it."""
     content: Content = None
+
+    def tells_nothing_beyond(self, before: Facts) -> bool:
+        """Whether only the version is another: somebody wrote what is none of our business, such as an annotation."""
+        return replace(self, resource_version=before.resource_version) == before
 
     def belongs_to(self, name: str, uid: str) -> bool:
         """Whether it is a child of that SomaMemory: of this one by uid, or of a former one of the same name (clone,

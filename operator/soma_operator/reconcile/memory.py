@@ -11,7 +11,7 @@ from soma_operator.api.status import SomaMemoryStatus
 from soma_operator.catalog.kinds import AUTOSCALER, DEPLOYMENT, JOB, SECRET, SERVICE_ACCOUNT, VOLUME_CLAIM, Ref
 from soma_operator.catalog.names import RECONCILE_AT
 from soma_operator.cluster.errors import ApiError
-from soma_operator.desired.children import Child, Stage, children
+from soma_operator.desired.children import Child, Stage
 from soma_operator.desired.connections import secrets_used
 from soma_operator.desired.dependencies import dependencies
 from soma_operator.desired.images import resolve
@@ -93,7 +93,7 @@ class _Run:
         found.endpoints, found.probed = dependencies(memory), bench.prober is not None
         if bench.prober is not None:
             found.health = bench.prober.want(self._parent.ref, found.endpoints.values())
-        found.children = children(Inputs(memory, bench.defaults, digest, credentials))
+        found.children = bench.children(Inputs(memory, bench.defaults, digest, credentials))
         self._refresh()
         if not memory.spec.suspend:
             await self._carry_out(memory)
@@ -127,7 +127,7 @@ class _Run:
         known = bench.store.child(ref)
         if known is not None or inputs.memory.spec.suspend:
             return known
-        manifest = next(child.manifest for child in children(inputs) if child.ref == ref)
+        manifest = next(child.manifest for child in bench.children(inputs) if child.ref == ref)
         await self._still_there()
         return await ensure_token(bench, inputs, manifest, served=self._before.version is not None)
 
