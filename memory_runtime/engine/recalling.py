@@ -12,6 +12,7 @@ import numpy as np
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.hybrid import FusedHit, HybridRecaller, Question
 from memory_runtime.engine.types import Hit, RecallRequest, RecallResult, Suppressed
+from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.errors import NotFound, Unavailable
 from memory_runtime.model.records import MemoryRecord, Scope, Vector
 from memory_runtime.scoring import Partition, ScoredRow, Unset
@@ -60,7 +61,7 @@ class Recaller:
         partition = self._follower.partition(scope)
         groups: dict[object, list[int]] = {}
         for position, query in enumerate(queries):
-            groups.setdefault(_alike(query, position), []).append(position)
+            groups.setdefault(self._alike(query, position), []).append(position)
         results: list[RecallResult | None] = [None] * len(queries)
         for positions in groups.values():
             members = [queries[position] for position in positions]
@@ -80,6 +81,26 @@ class Recaller:
         """Whether nothing but the index and its records are needed: quick, and worth sharing a pass with others."""
         request = query.request
         return not (request.filters or request.explain or self._hybrid(request))
+
+    def _alike(self, query: Query, position: int) -> object:
+        """What queries must have in common to be searched together: everything but their vectors.
+
+        What a query's words find is its own, so one with words is answered alone; so is one with filters that no other
+        has. Filters are compared as text, because 1, 1.0 and true are equal and find different memories.
+        """
+        request = query.request
+        if self._hybrid(request):
+            return position
+        filters = canonical_json(dict(request.filters), field="filters") if request.filters else None
+        return (
+            request.top_k,
+            request.memory_type,
+            request.half_life,
+            request.as_of,
+            request.explain,
+            query.now,
+            filters,
+        )
 
     def _group(
         self, view: LedgerView, scope: Scope, partition: Partition | None, queries: Sequence[Query]
@@ -166,7 +187,7 @@ class Recaller:
             as_of=first.request.as_of,
             half_life=first.request.half_life,
             only=only,
-            deadline=first.deadline,
+            deadline=max(query.deadline for query in queries),
         )
 
     def _boosted(
@@ -258,10 +279,3 @@ def _without_decay(request: RecallRequest) -> RecallRequest:
         as_of=request.as_of,
         hybrid=request.hybrid if _fuses(request) else False,
     )
-
-
-def _alike(query: Query, position: int) -> object:
-    request = query.request
-    if request.filters:
-        return position
-    return (request.top_k, request.memory_type, request.half_life, request.as_of, request.explain, request.hybrid)

@@ -57,7 +57,7 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One recalled memory; `score` is in [0, 1] (times the boost of a hybrid hit), `log2_score` never underflows.
+    """One recalled memory; `score` is in (0, 1] (times the boost of a hybrid hit); `log2_score` never underflows.
 
     With `fusion`, the explanation's similarity is the fused relevance: decay and importance apply to that.
     `approximate` says that it was found through the vector store, and its score carries the residual penalty.

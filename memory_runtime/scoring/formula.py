@@ -23,6 +23,8 @@ from memory_runtime.scoring.portable import exp2_fraction, log2
 from memory_runtime.scoring.rows import Floats, Singles
 
 LANES: Final = 32
+LEAST_SCORE: Final = math.ulp(0.0)
+"""What a score is given as that is smaller than a float can say (4.9e-324): 0 means that there is no score."""
 
 
 class LogWeight(NamedTuple):
@@ -132,7 +134,10 @@ def keys(similarity: Floats, weight: LogWeight) -> Keys:
 
 
 def scores_at(key: Keys, at: float, half_life: float | None, beta: float) -> tuple[Floats, Floats]:
-    """(score, log2 score) of keys at the moment `at`; `half_life` is the key's. Scores are at most 1, may underflow."""
+    """(score, log2 score) of keys at the moment `at`; `half_life` is the key's.
+
+    Scores are at most 1, and at least `LEAST_SCORE` where the similarity is positive; else 0.
+    """
     elapsed, rest = turn_of(at, half_life)
     # 2^(-rest) as 2^(1-rest)/2 keeps the fraction in the table's range; rest = 0 must stay exactly 1
     fade = 1.0 if rest == 0 else float(exp2_fraction(np.array([1.0 - rest]))[0]) / 2
@@ -144,7 +149,7 @@ def scores_at(key: Keys, at: float, half_life: float | None, beta: float) -> tup
     else:
         logs = logs * beta
         linear = np.exp2(np.maximum(logs, -1100.0))
-    return np.minimum(linear, 1.0), np.minimum(logs, 0.0)
+    return np.where(mantissa > 0, np.clip(linear, LEAST_SCORE, 1.0), 0.0), np.minimum(logs, 0.0)
 
 
 def checked_override(override: float | Unset | None) -> float | Unset | None:
@@ -162,11 +167,16 @@ def effective_half_life(profile: Profile, override: float | Unset | None) -> flo
     return profile.half_life if isinstance(override, Unset) else check_half_life(override)
 
 
+def penalised_score(score: float, penalty: float) -> float:
+    """A positive score times the penalty of an approximate back end, in (0, 1]; it stays positive."""
+    return max(score * penalty, LEAST_SCORE)
+
+
 def penalised(explanation: Explanation, penalty: float) -> Explanation:
     """The explanation of a row that an approximate back end found: its score carries the penalty, in (0, 1]."""
     return replace(
         explanation,
-        score=explanation.score * penalty,
+        score=penalised_score(explanation.score, penalty),
         log2_score=explanation.log2_score + math.log2(penalty),
         residual_penalty=penalty,
     )

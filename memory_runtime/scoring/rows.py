@@ -34,7 +34,7 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """One answer: `id` is 16 bytes (a UUID's), `score` is in [0, 1] and may underflow to 0.0, `log2_score` never does.
+    """One answer: `id` is 16 bytes (a UUID's), `score` is in (0, 1], and `log2_score` says it where a float cannot.
 
     `similarity` is the dot product of the unit vectors before any exponent; `segment` names where the row was found.
     """

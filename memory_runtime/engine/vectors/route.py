@@ -252,7 +252,7 @@ def _allowed(scope: Scope, query: Query, view: LedgerView) -> list[bytes]:
 def _penalised(hit: Hit, penalty: float) -> Hit:
     """The residual penalty of gate G5: a factor on what an approximate back end found."""
     explanation = None if hit.explanation is None else formula.penalised(hit.explanation, penalty)
-    score, logs = hit.score * penalty, hit.log2_score + math.log2(penalty)
+    score, logs = formula.penalised_score(hit.score, penalty), hit.log2_score + math.log2(penalty)
     return replace(hit, score=score, log2_score=logs, explanation=explanation, approximate=True)
 
 

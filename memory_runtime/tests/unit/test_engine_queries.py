@@ -36,6 +36,28 @@ async def test_decay_orders_by_event_time_and_explain_says_what_it_suppressed(op
     assert coordinates(past) == [1.0]
 
 
+@pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize("similarity_exponent", [1.0, 2.0])
+async def test_no_score_is_zero_however_old_a_memory_is(
+    open_engine: Any, scope: Scope, hybrid: bool, similarity_exponent: float
+) -> None:
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(
+        vector_dim=3, half_life="1h", clock=clock, similarity_exponent=similarity_exponent
+    )
+    await engine.store(scope, item(1, [1, 0, 0], timestamp=clock.now - 4000 * DAY, payload={"text": "the old zebra"}))
+    await engine.store(scope, item(2, [1, 0, 0], timestamp=clock.now - 3000 * DAY, payload={"text": "a young zebra"}))
+    await engine.store(scope, item(3, [-1, 0, 0], payload={"text": "opposite"}))
+    query: dict[str, Any] = {"terms": ("zebra",), "hybrid": True} if hybrid else {}
+    for request in (asked([1, 0, 0], explain=True, **query), RecallRequest(query="zebra", explain=True, hybrid=hybrid)):
+        hits = (await engine.recall(scope, request)).hits
+        old = [hit for hit in hits if hit.record.coordinate != (3.0,)]
+        assert [hit.record.coordinate for hit in old] == [(2.0,), (1.0,)]
+        assert all(hit.score > 0 and math.isfinite(hit.log2_score) for hit in hits)
+        assert old[0].log2_score > old[1].log2_score
+        assert all(hit.explanation is not None and hit.explanation.score > 0 for hit in hits)
+
+
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [

@@ -288,3 +288,8 @@ def test_a_bad_row_is_refused_by_name_and_nothing_is_stored(vector: Any, columns
 def test_one_moment_turns_like_many(time: float, half_life: float) -> None:
     whole, rest = turns(np.array([time]), half_life)
     assert turn_of(time, half_life) == (whole[0], rest[0])
+
+
+def test_a_penalty_leaves_a_score_that_is_not_zero() -> None:
+    assert formula.penalised_score(formula.LEAST_SCORE, 0.01) == formula.LEAST_SCORE
+    assert formula.penalised_score(0.5, 0.5) == 0.25
