@@ -23,6 +23,15 @@ _REPLIES: Final = "memory_runtime/stores/sqlite/replies.py"
 
 ALONE: Final = (
     Mutant(
+        "infinity-stored",
+        "No path stores a number that is none.",
+        _WRITING,
+        "            check_put(write, norm)\n",
+        "",
+        "memory_runtime/tests/contract/test_finite_numbers.py"
+        "::test_no_path_of_a_ledger_stores_a_number_that_is_none[sqlite-inf]",
+    ),
+    Mutant(
         "skip-fsync",
         "An acknowledged write is on the disk.",
         "memory_runtime/stores/sqlite/opening.py",

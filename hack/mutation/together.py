@@ -12,6 +12,7 @@ _MARKED: Final = "memory_runtime/tests/stores/test_marked_entries.py"
 _READING: Final = "memory_runtime/engine/cache/reading.py"
 _RELAY: Final = "memory_runtime/tests/unit/test_events_relay.py"
 _FLEET: Final = "memory_runtime/tests/contract"
+_FINITE: Final = f"{_FLEET}/test_finite_numbers.py::test_no_path_of_a_ledger_stores_a_number_that_is_none"
 _INGEST: Final = "memory_runtime/tests/unit/test_events_ingest.py"
 _EVENTS: Final = "memory_runtime/tests/integration/events/test_events_fuzz.py"
 _POISON: Final = "memory_runtime/tests/integration/events/test_events_poison.py"
@@ -139,6 +140,14 @@ TOGETHER: Final = (
         "            transaction.advance_sink(self.sink.name, 0, self._clock())\n",
         "            pass\n",
         f"{_RELAY}::test_a_sink_keeps_the_outbox_from_being_trimmed",
+    ),
+    Mutant(
+        "infinity-stored-in-postgresql",
+        "No path stores a number that is none.",
+        "memory_runtime/stores/postgres/writing.py",
+        "        check_put(write, norm)\n",
+        "",
+        f"{_FINITE}[postgres-inf]",
     ),
     Mutant(
         "poison-stops-a-sink",

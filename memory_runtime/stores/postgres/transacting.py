@@ -21,6 +21,7 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Unit,
 )
+from memory_runtime.stores.finite import check_put
 from memory_runtime.stores.postgres import flushing, importance, loading, reembedding, words, writing
 from memory_runtime.stores.postgres.following import HEAD, Head
 from memory_runtime.stores.postgres.session import NoQuestions, Session
@@ -267,6 +268,7 @@ class PostgresTransaction:
         return done
 
     def _put_back(self, put: Put, record: MemoryRecord) -> None:
+        check_put(put, record.importance_norm, record.access_time)
         self.work.begin()
         writing.put(self.work, put, record.importance_norm, record.normaliser_version, Unit())
         state = self.work.states[put.id]

@@ -26,6 +26,7 @@ from memory_runtime.stores.contracts import (
     Unit,
     left_versions,
 )
+from memory_runtime.stores.finite import check_link, check_put
 from memory_runtime.stores.link_body import link_body
 from memory_runtime.stores.postgres.following import digest, reply_of
 from memory_runtime.stores.postgres.graph import identity
@@ -83,6 +84,7 @@ def _stands(work: Work, receipts: Sequence[Receipt], now: float) -> bool:
 def _write(work: Work, write: Put | Delete | Link, unit: Unit, normalise: Normalise) -> Receipt:
     norm = NEUTRAL_IMPORTANCE
     if isinstance(write, Put):
+        check_put(write, norm)
         norm, version = normalise(write.scope.tenant, write.importance)
         return put(work, write, norm, version, unit)
     receipt = _delete(work, write, unit) if isinstance(write, Delete) else _link(work, write, unit)
@@ -187,6 +189,7 @@ def _delete(work: Work, delete: Delete, unit: Unit) -> Receipt:
 
 
 def _link(work: Work, link: Link, unit: Unit) -> Receipt:
+    check_link(link)
     tenant, namespace, edge = link.scope.tenant, link.scope.namespace, link.edge
     source, target = canonical_coordinate(edge.source), canonical_coordinate(edge.target)
     for field, coordinate in (("from_coord", source), ("to_coord", target)):

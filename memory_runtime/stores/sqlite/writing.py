@@ -19,6 +19,7 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Unit,
 )
+from memory_runtime.stores.finite import check_link, check_put
 from memory_runtime.stores.sqlite import changing, replies
 
 NEUTRAL_IMPORTANCE = 1.0
@@ -81,11 +82,13 @@ class Transaction:
     def _write(self, write: Put | Delete | Link, unit: Unit) -> Receipt:
         norm = NEUTRAL_IMPORTANCE
         if isinstance(write, Put):
+            check_put(write, norm)
             norm, version = self._normalise(write.scope.tenant, write.importance)
             receipt = self._put(write, norm, version, unit)
         elif isinstance(write, Delete):
             receipt = changing.delete(self.connection, write, self._source(unit), self._next_seq)
         else:
+            check_link(write)
             receipt = changing.link(self.connection, write, self._source(unit), self._next_seq)
         if receipt.changed:
             self.applied.append(Applied(write, receipt, norm))
@@ -148,6 +151,7 @@ class Transaction:
 
     def put_back(self, put: Put, norm: float, normaliser_version: int, accessed: tuple[float, int]) -> Receipt:
         """Writes an archived memory as it was: i and accesses (last time, count) are given, no normaliser is asked."""
+        check_put(put, norm, accessed[0])
         receipt = self._put(put, norm, normaliser_version, Unit())
         self.connection.execute(
             "UPDATE memories SET access_time=?, access_count=? WHERE id=?", (*accessed, put.id.bytes)
