@@ -67,6 +67,9 @@ class IncomingEvent:
     origin: str = ""
     at: float | None = None
     trace: str = ""
+    epoch: int = 0
+    forked: int = 0
+    seq: int = 0
 
 
 class Outcome(enum.StrEnum):
@@ -149,7 +152,10 @@ class Ingestor:
     def _unit(self, event: IncomingEvent, write: Put | Delete) -> Unit:
         guard = IdempotencyKey(event.scope, OPERATION, event.event_id, "", self._clock())
         # never empty: what came as an event is on the topic already, and must not be published again
-        tells_of = OriginVersion(event.origin, write.id, event.version) if event.origin and event.version else None
+        tells_of = None
+        if event.origin and (event.version or event.epoch):
+            line = (event.epoch, event.forked, event.seq)
+            tells_of = OriginVersion(event.origin, write.id, event.version, *line)
         return Unit([write], guard, origin=event.origin or "unnamed", trace=event.trace, tells_of=tells_of)
 
     def _check(self, event: IncomingEvent) -> Checked:

@@ -22,6 +22,7 @@ from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.timestamps import shown_time
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.audit import AuditLine
+from memory_runtime.stores.contracts import Lineage
 from memory_runtime.stores.sessions import Ledger
 
 T = TypeVar("T")
@@ -45,8 +46,14 @@ class AuditTail:
         self._ledger = ledger
         self.head_seq = 0
 
-    async def tail(self, seq: int, limit: int = 1000) -> list[Any]:
-        """The lines after that number."""
+    @property
+    def lineage(self) -> str:
+        """The ledger's line of history."""
+        return self._ledger.lineage
+
+    async def tail(self, seq: int, limit: int = 1000, token: str = "") -> list[Any]:
+        """The lines after that number; `token` is of changes, and lines have none: they are a chain of hashes."""
+        del token
         self.head_seq, lines = await self._ledger.read(lambda view: (view.audit_head(), view.audit(seq, limit)))
         return [Numbered(line.number, line) for line in lines]
 
@@ -65,6 +72,9 @@ class _View:
 
     def facts(self) -> dict[str, str]:
         return self._view.facts()
+
+    def lineages(self) -> list[Lineage]:
+        return self._view.lineages()
 
     def sinks(self) -> dict[str, int]:
         kept = self._view.facts().get(CURSOR)

@@ -24,7 +24,8 @@ from memory_runtime.model.coordinates import Coordinate, coordinate_from_canonic
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import MemoryRecord, Scope
 from memory_runtime.model.timestamps import iso_time, parse_timestamp
-from memory_runtime.stores.contracts import Change, Collection, Operation
+from memory_runtime.stores.contracts import Change, Collection, Lineage, Operation
+from memory_runtime.stores.lineages import lineage_of
 
 log = logging.getLogger(__name__)
 Headers = list[tuple[str, bytes]]
@@ -39,6 +40,11 @@ COMMITTED_AT: Final = "committed-at"
 MEMORY_TYPE: Final = "memory-type"
 COORDINATE: Final = "coordinate"
 COLLECTION: Final = "collection"
+SEQ: Final = "seq"
+HISTORY: Final = "history"
+EPOCH: Final = "lineage-epoch"
+FORKED: Final = "lineage-forked"
+"""Of the line of history (`stores.lineages`) that the change is of: its order, and after which seq it began."""
 ADDED: Final = "added"
 """Which fields were put into the payload for readers of the body, and are not of the memory."""
 ATTRIBUTES: Final = "attributes"
@@ -48,12 +54,13 @@ _MAGIC: Final = 0
 _PREFIX_BYTES: Final = 5
 _OURS: Final = frozenset(
     {TENANT, OP, RECORD_VERSION, SCHEMA, ORIGIN, TRACE, COMMITTED_AT}
-    | {MEMORY_TYPE, COORDINATE, COLLECTION, ADDED, ATTRIBUTES}
+    | {MEMORY_TYPE, COORDINATE, COLLECTION, ADDED, ATTRIBUTES, SEQ, HISTORY, EPOCH, FORKED}
 )
 _KINDS: Final[dict[str, Any]] = {"features": dict, "pinned": bool, "hold": bool, "expires_at": (int, float)}
 _MAX_ORIGIN: Final = 256
 _MAX_TRACE: Final = 256
 _MAX_WHOLE: Final = 2**63 - 1
+_MAX_DIGITS: Final = 20
 _TYPES: Final = frozenset(one.value for one in EventOperation)
 _DEFAULT_TYPE: Final = "episodic"
 
@@ -68,15 +75,33 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who publishes: the ledger's identity, and the registry's id of the schema where there is a registry."""
+    """Who publishes: the ledger's identity, and the registry's id of the schema where there is a registry.
+
+    `chain` are the lines of its history; `restates` says that what is published is what the newest of them holds in
+    the place of an abandoned future: an event of its own, later than all of that.
+    """
 
     origin: str
     schema_id: int | None = None
+    chain: Sequence[Lineage] = ()
+    restates: bool = False
 
+    def line_of(self, change: Change) -> Lineage:
+        """The line that the event is of."""
+        return self.chain[-1] if self.restates else lineage_of(self.chain, change.seq)
 
-def event_id(origin: str, seq: int) -> str:
-    """The id of the event of a change: the same however often it is published."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{origin}\x1f{seq}"))
+    def id_of(self, change: Change) -> str:
+        """The id of the event of a change: the same however often it is published, and no other change has it.
+
+        A seq stands for another change after a restore, or a fail-over that lost commits; the token of its group does
+        not. Where the token was trimmed, the line of history tells them apart.
+        """
+        told = [self.origin, str(change.seq)]
+        if self.restates:
+            told += [self.chain[-1].id, change.id.hex]
+        elif change.history or self.line_of(change).id:
+            told.append(change.history or self.line_of(change).id)
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, "\x1f".join(told)))
 
 
 def encode(change: Change, record: MemoryRecord | None, publisher: Publisher) -> Encoded | None:
@@ -92,7 +117,7 @@ def encode(change: Change, record: MemoryRecord | None, publisher: Publisher) ->
         return None
     current = record if record is not None and record.version == change.version else None
     try:
-        body, added = _body(change, publisher.origin)
+        body, added = _body(change, publisher)
     except InvalidArgument as error:
         raise Poison("invalid", error.message) from None
     vector = None if current is None or change.operation is not Operation.PUT else current.vector
@@ -108,7 +133,7 @@ def encode(change: Change, record: MemoryRecord | None, publisher: Publisher) ->
     return Encoded(
         key=f"{change.scope.tenant}:{change.id}".encode(),
         value=framed(text.encode(), publisher.schema_id),
-        headers=_headers(change, current, publisher.origin, added),
+        headers=_headers(change, current, publisher, added),
     )
 
 
@@ -118,14 +143,14 @@ def _operation(change: Change) -> EventOperation:
     return EventOperation.CREATED if change.created else EventOperation.UPDATED
 
 
-def _body(change: Change, origin: str) -> tuple[dict[str, Any], list[str]]:
+def _body(change: Change, publisher: Publisher) -> tuple[dict[str, Any], list[str]]:
     payload: dict[str, Any] = json.loads(change.payload) if change.payload is not None else {}
     extra: dict[str, Any] = {"memory_type": change.memory_type}
     if change.coordinate:
         extra["coordinate"] = list(coordinate_from_canonical(change.coordinate))
     added = [name for name in extra if name not in payload]
     body: dict[str, Any] = {
-        "event_id": event_id(origin, change.seq),
+        "event_id": publisher.id_of(change),
         "id": str(change.id),
         "namespace": change.scope.namespace,
         "type": _operation(change).value,
@@ -137,13 +162,20 @@ def _body(change: Change, origin: str) -> tuple[dict[str, Any], list[str]]:
     return body, added
 
 
-def _headers(change: Change, record: MemoryRecord | None, origin: str, added: Sequence[str]) -> Headers:
+def _headers(change: Change, record: MemoryRecord | None, publisher: Publisher, added: Sequence[str]) -> Headers:
+    line = publisher.line_of(change)
+    # a restatement is of no change after the fork: nothing later may make it one of an abandoned future
+    seq = line.forked if publisher.restates else change.seq
     named = {
         TENANT: change.scope.tenant,
         OP: _operation(change).value,
         RECORD_VERSION: str(change.version),
         SCHEMA: str(SCHEMA_VERSION),
-        ORIGIN: origin,
+        ORIGIN: publisher.origin,
+        SEQ: str(seq) if line.epoch else "",
+        HISTORY: change.history,
+        EPOCH: str(line.epoch) if line.epoch else "",
+        FORKED: str(line.forked) if line.epoch else "",
         TRACE: change.trace,
         COMMITTED_AT: repr(change.at),
         MEMORY_TYPE: change.memory_type,
@@ -179,6 +211,14 @@ def origin_of(headers: Sequence[tuple[str, bytes | None]]) -> str:
         if name == ORIGIN and value is not None:
             return value.decode(errors="replace")
     return ""
+
+
+def told_of(headers: Sequence[tuple[str, bytes | None]]) -> tuple[int, int]:
+    """Epoch and seq of the change that an event of ours tells of; zeros where it does not say."""
+    said = {name: value for name, value in headers if name in {EPOCH, SEQ} and value is not None}
+    if not all(value.isdigit() and len(value) < _MAX_DIGITS for value in said.values()):
+        return 0, 0
+    return int(said.get(EPOCH, b"0")), int(said.get(SEQ, b"0"))
 
 
 def told(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], default_tenant: str) -> IncomingEvent:
@@ -223,6 +263,9 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], def
             origin=_origin_said(said),
             at=_committed_said(said),
             trace=_trace_said(said),
+            epoch=_whole(said, EPOCH),
+            forked=_whole(said, FORKED),
+            seq=_whole(said, SEQ),
             **_attributes_said(said),
         )
     except InvalidArgument as error:

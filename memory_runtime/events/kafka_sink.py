@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -13,15 +14,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
 from memory_runtime.engine.identity import identity_of
+from memory_runtime.engine.ingesting import IncomingEvent
+from memory_runtime.events.abandoned import abandoned_events
 from memory_runtime.events.blame import body_of
 from memory_runtime.events.codec import Encoded, Publisher, encode
 from memory_runtime.events.connecting import client_options, reach, require_topics
 from memory_runtime.events.dead_letters import Letter, Morgue, lay_one
 from memory_runtime.events.poison import Poison
 from memory_runtime.events.registry import register
+from memory_runtime.model.coordinates import canonical_coordinate
 from memory_runtime.model.records import MemoryRecord
 from memory_runtime.settings import SMFSettings
-from memory_runtime.stores.contracts import Change, Operation
+from memory_runtime.stores.contracts import Change, Lineage, Operation
 from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.telemetry.metrics import Metrics
 
@@ -61,6 +65,34 @@ class KafkaSink:
         self._clock = clock
         self._producer: AIOKafkaProducer | None = None
         self._publisher: Publisher | None = None
+        self._offsets: dict[str, int] = {}
+
+    @property
+    def position(self) -> str:
+        """The offsets after what was published last, by partition: what comes later was not counted by the cursor."""
+        return json.dumps(self._offsets)
+
+    def resume(self, position: str | None) -> None:
+        """Goes on from a position that was kept with the cursor."""
+        self._offsets = json.loads(position) if position else {}
+
+    async def reconcile(self, chain: Sequence[Lineage], since: str, cursor: int, position: str | None) -> None:
+        """Publishes the truth about every memory of which the topic tells what the ledger has lost."""
+        del since, cursor
+        producer = await self._connected()
+        assert self._publisher is not None  # noqa: S101 -- set with the producer
+        events = await abandoned_events(self._settings, self._topic, self._publisher.origin, chain, position)
+        if not events:
+            return
+        log.warning("the topic tells of %d memories what the ledger has lost: it is told again", len(events))
+        restating = dataclasses.replace(self._publisher, chain=chain, restates=True)
+        told = list(events.values())
+        for start in range(0, len(told), _REBUILD_ROWS):
+            page = told[start : start + _REBUILD_ROWS]
+            ids = [uuid.UUID(event.id).bytes for event in page]
+            records = await self._ledger.read(lambda view, ids=ids: view.by_ids(ids))  # type: ignore[misc]
+            changes = [_restated(event, records.get(uuid.UUID(event.id).bytes)) for event in page]
+            await self._publish(producer, changes, await self._records(changes), restating)
 
     async def deliver(self, changes: Sequence[Change]) -> int:
         """Publishes them in order; what can never pass goes to the DLQ topic. Raises where the brokers do not answer.
@@ -70,7 +102,7 @@ class KafkaSink:
         """
         producer = await self._connected()
         try:
-            await self._publish(producer, changes, await self._records(changes))
+            await self._publish(producer, changes, await self._records(changes), await self._publisher_now())
         except BaseException:
             # after a failed batch an idempotent producer has lost its count: only a fresh one starts a new one
             await self.close()
@@ -97,6 +129,12 @@ class KafkaSink:
         self._producer = producer
         return producer
 
+    async def _publisher_now(self) -> Publisher:
+        """Who publishes, with the ledger's lines as they are."""
+        assert self._publisher is not None  # noqa: S101 -- set with the producer
+        chain = await self._ledger.read(lambda view: view.lineages())
+        return dataclasses.replace(self._publisher, chain=chain)
+
     async def _records(self, changes: Sequence[Change]) -> dict[bytes, MemoryRecord]:
         """The memories as they are now, with their vectors where events carry them."""
         ids = list({change.id.bytes for change in changes if change.operation is Operation.PUT and not change.origin})
@@ -114,16 +152,22 @@ class KafkaSink:
         return await self._ledger.read(query) if ids else {}
 
     async def _publish(
-        self, producer: AIOKafkaProducer, changes: Sequence[Change], records: dict[bytes, MemoryRecord]
+        self,
+        producer: AIOKafkaProducer,
+        changes: Sequence[Change],
+        records: dict[bytes, MemoryRecord],
+        publisher: Publisher,
     ) -> None:
-        assert self._publisher is not None  # noqa: S101 -- set with the producer
         # in a thread: a thousand vectors take longer to write out than a request may wait for the event loop
-        sent, letters = await asyncio.to_thread(self._encoded, changes, records, self._publisher)
+        sent, letters = await asyncio.to_thread(self._encoded, changes, records, publisher)
         waiting = [
             await producer.send(self._topic, one.event.value, one.event.key, headers=one.event.headers) for one in sent
         ]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         failed = [(one, result) for one, result in zip(sent, results, strict=True) if isinstance(result, BaseException)]
+        for result in results:
+            if not isinstance(result, BaseException):
+                self._offsets[str(result.partition)] = result.offset + 1
         if any(isinstance(result, MessageSizeTooLargeError) for _, result in failed):
             # behind a batch that is too large all others fail too: the count of the idempotent producer has a gap
             letters += await self._one_by_one([one for one, _ in failed])
@@ -200,6 +244,24 @@ class KafkaSink:
 
     def _all_ids(self) -> list[bytes]:
         return [identity for rows in self._ledger.scan(self._settings.vector_dim) for identity in rows.ids]
+
+
+def _restated(event: IncomingEvent, record: MemoryRecord | None) -> Change:
+    """What the ledger holds of the memory that an abandoned event told of: its state, or that there is none."""
+    if record is not None:
+        return dataclasses.replace(_change_of(record), created=False, collection=event.collection)
+    return Change(
+        seq=0,
+        operation=Operation.DELETE,
+        id=uuid.UUID(event.id),
+        scope=event.scope,
+        memory_type=event.memory_type,
+        version=0,
+        at=event.at if event.at is not None else event.timestamp,
+        payload=None,
+        collection=event.collection,
+        coordinate=canonical_coordinate(event.coordinate),
+    )
 
 
 def _change_of(record: MemoryRecord) -> Change:

@@ -11,15 +11,15 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from memory_runtime.events.backoff import in_words, pause_after
 from memory_runtime.events.blame import Blame, SetAside, only_logged
 from memory_runtime.events.lease import Lease
-from memory_runtime.events.sinks import Sink, SinkLedger, SinkTransaction
+from memory_runtime.events.sinks import Positioned, Reconciles, Sink, SinkLedger, SinkTransaction
 from memory_runtime.model import failpoints
 from memory_runtime.model.errors import SomaError
-from memory_runtime.stores.contracts import TailTrimmed
+from memory_runtime.stores.contracts import HistoryLost, Lineage, TailTrimmed
 from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,15 @@ LOOK_SECONDS: Final = 1.0
 """How often the outbox is asked although this process has written nothing: another replica may have."""
 BREAKER_FAILURES: Final = 5
 """After so many failures in a row the breaker is open: one change is tried at a time until one passes."""
+
+
+class Standing(NamedTuple):
+    """Where a sink stands by its ledger: the cursor, the ledger's lines, the one it was fed under, its own position."""
+
+    seq: int
+    chain: list[Lineage]
+    line: str
+    position: str | None
 
 
 class Relay:
@@ -59,6 +68,7 @@ class Relay:
         self._blame = Blame(sink, self._set_aside)
         self._lease = lease or Lease(ledger, f"sink:{sink.name}", clock)
         self._cursor: int | None = None
+        self._token = self._line = ""
         self._passed = 0
         self._looked = 0.0
         self._stopping = asyncio.Event()
@@ -137,14 +147,22 @@ class Relay:
             self._passed = (await self._ledger.read(lambda view: view.sinks())).get(self.sink.name, 0)
             await self._rest(self._lease.seconds / 3)
             return False
+        if self._ledger.lineage != self._line:
+            # a cursor counts in one history: the ledger says where the sink stands in this one
+            self._cursor = None
         if self._cursor is None:
-            self._cursor = self._passed = await self._ledger.transact(self._register)
+            await self._take_up()
+        assert self._cursor is not None  # noqa: S101 -- just taken up
         now = time.monotonic()
         if self._ledger.head_seq <= self._cursor and now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
         try:
-            changes = await self._ledger.tail(self._cursor, 1 if self.open else self._batch)
+            changes = await self._ledger.tail(self._cursor, 1 if self.open else self._batch, self._token)
+        except HistoryLost:
+            log.warning("sink %s was fed what the ledger has lost: its cursor is read again", self.sink.name)
+            self._cursor = None
+            return False
         except TailTrimmed:
             log.warning("sink %s is further back than the outbox: it is rebuilt", self.sink.name)
             await self._advance(await self.sink.rebuild())
@@ -155,6 +173,7 @@ class Relay:
         taken = await self._blame.deliver(changes)
         failpoints.reach("mid-relay")
         await self._advance(taken)
+        self._token = next((change.history for change in changes if change.seq == self._cursor), "")
         self._delivered.inc(sum(change.seq <= (self._cursor or 0) for change in changes))
         return self._cursor != before
 
@@ -162,12 +181,31 @@ class Relay:
         await self._keep_aside(sink, change, reason, error)
         self._metrics.dead_letters.labels("relay", reason).inc()
 
-    def _register(self, transaction: SinkTransaction) -> int:
+    async def _take_up(self) -> None:
+        """Reads where the sink stands, and lets it undo what it holds of a future that was abandoned."""
+        self._line, self._token = self._ledger.lineage, ""
+        standing = await self._ledger.transact(self._register)
+        if isinstance(self.sink, Positioned):
+            self.sink.resume(standing.position)
+        newest = standing.chain[-1].id if standing.chain else ""
+        if newest != standing.line:
+            if isinstance(self.sink, Reconciles) and len(standing.chain) > 1:
+                await self.sink.reconcile(standing.chain, standing.line, standing.seq, standing.position)
+            await self._ledger.transact(lambda transaction: self._remember_line(transaction, newest))
+        self._cursor = self._passed = standing.seq
+
+    def _register(self, transaction: SinkTransaction) -> Standing:
         """Where the sink stands; a new one stands at the beginning, and from here on keeps the outbox from trimming."""
-        kept = transaction.view.sinks().get(self.sink.name)
+        view = transaction.view
+        kept, facts = view.sinks().get(self.sink.name), view.facts()
         if kept is None:
             transaction.advance_sink(self.sink.name, 0, self._clock())
-        return kept or 0
+        line, position = facts.get(f"sink_line:{self.sink.name}", ""), facts.get(f"sink_position:{self.sink.name}")
+        return Standing(kept or 0, view.lineages(), line, position)
+
+    def _remember_line(self, transaction: SinkTransaction, line: str) -> None:
+        if self._lease.held_in(transaction):
+            transaction.remember(f"sink_line:{self.sink.name}", line)
 
     async def _advance(self, seq: int) -> None:
         if not await self._ledger.transact(lambda transaction: self._move(transaction, seq)):
@@ -179,6 +217,12 @@ class Relay:
     def _move(self, transaction: SinkTransaction, seq: int) -> bool:
         if not self._lease.held_in(transaction):
             return False
-        if transaction.view.sinks().get(self.sink.name, 0) < seq:
+        kept = transaction.view.sinks().get(self.sink.name, 0)
+        if kept != self._cursor:
+            # the ledger was restored, or failed over with a loss, while this delivery was under way
+            return False
+        if kept < seq:
             transaction.advance_sink(self.sink.name, seq, self._clock())
+            if isinstance(self.sink, Positioned):
+                transaction.remember(f"sink_position:{self.sink.name}", self.sink.position)
         return True

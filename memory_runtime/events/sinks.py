@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from memory_runtime.stores.contracts import Change
+from memory_runtime.stores.contracts import Change, Lineage
 
 T = TypeVar("T")
 
@@ -36,11 +36,37 @@ class Sink(Protocol):
         """Lets go of connections."""
 
 
+@runtime_checkable
+class Reconciles(Protocol):
+    """A sink outside of the ledger that may hold what the ledger has lost since: a future that was abandoned."""
+
+    async def reconcile(self, chain: Sequence[Lineage], since: str, cursor: int, position: str | None) -> None:
+        """Undoes at the sink what no line of `chain` (oldest first) holds; what the ledger holds may come again.
+
+        Called when the ledger's newest line is not `since`, the one that the sink was fed under last (empty: none is
+        known), before anything of the new line is delivered. `cursor` is where the sink stands by the ledger, and
+        `position` what the sink named with it. Raises anything: then it is called again after a pause.
+        """
+
+
+@runtime_checkable
+class Positioned(Protocol):
+    """A sink with a place of its own that is kept with its cursor."""
+
+    @property
+    def position(self) -> str:
+        """Where it is, once it holds what was delivered last."""
+
+    def resume(self, position: str | None) -> None:
+        """Goes on from a position that was kept with the cursor; None where none was."""
+
+
 class SinkView(Protocol):
     """What is read of a ledger: `LedgerView` has it."""
 
     def facts(self) -> dict[str, str]: ...
     def sinks(self) -> dict[str, int]: ...
+    def lineages(self) -> list[Lineage]: ...
 
 
 class SinkTransaction(Protocol):
@@ -58,6 +84,8 @@ class SinkLedger(Protocol):
 
     @property
     def head_seq(self) -> int: ...
-    async def tail(self, seq: int, limit: int = 1000) -> list[Change]: ...
+    @property
+    def lineage(self) -> str: ...
+    async def tail(self, seq: int, limit: int = 1000, token: str = "") -> list[Change]: ...
     async def read(self, query: Callable[[Any], T]) -> T: ...
     async def transact(self, run: Callable[[Any], T]) -> T: ...

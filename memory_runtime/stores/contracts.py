@@ -110,11 +110,18 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class OriginVersion:
-    """Which version of a memory an event tells of: that of the ledger it comes from (`origin`)."""
+    """Which version of a memory an event tells of: that of the ledger it comes from (`origin`).
+
+    `epoch` and `forked` are those of the line of history that the version is of, `seq` its change there; 0 where not
+    said. Of two versions the one of the higher epoch is the later, then the one of the higher number.
+    """
 
     origin: str
     id: uuid.UUID
     version: int
+    epoch: int = 0
+    forked: int = 0
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

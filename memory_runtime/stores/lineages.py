@@ -6,7 +6,7 @@ line that the chain lacks was abandoned whole, and of one that it has, what came
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from memory_runtime.stores.contracts import Lineage
 
@@ -25,6 +25,14 @@ def holds(chain: Sequence[Lineage], lineage: str, seq: int, generation: int = 0)
     if mine is None:
         return False
     return all(seq <= one.forked and generation <= one.generation for one in chain if one.epoch > mine.epoch)
+
+
+def abandoned(lines: Iterable[tuple[int, int]], epoch: int, seq: int) -> bool:
+    """Whether a change of that line and sequence is of a future that was abandoned, as far as the lines tell.
+
+    `lines` are epochs and the sequences that they were forked at, in any order: all that are known of a ledger.
+    """
+    return any(newer > epoch and forked < seq for newer, forked in lines)
 
 
 def next_epoch(newest: int, now: float, least: int = 0) -> int:

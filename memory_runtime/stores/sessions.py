@@ -417,8 +417,8 @@ class Ledger(Protocol):
     async def get(self, record_id: uuid.UUID) -> MemoryRecord | None:
         """The live memory of this id, with its vector."""
 
-    async def tail(self, seq: int, limit: int = 1000) -> list[Change]:
-        """The changes after `seq`, in order. Raises TailTrimmed."""
+    async def tail(self, seq: int, limit: int = 1000, token: str = "") -> list[Change]:
+        """The changes after `seq`, in order. Raises TailTrimmed, and HistoryLost as `FollowView.tail` does."""
 
     async def counts(self) -> dict[CountKey, int]:
         """Live memories by tenant, namespace, memory type and collection."""

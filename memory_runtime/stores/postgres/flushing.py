@@ -182,9 +182,15 @@ def flush(
     batch.insert("audit", _AUDIT, work.audit)
     batch.insert(
         "origin_versions",
-        {"origin": "text", "id": "uuid", "version": "bigint"},
-        [(*told, version) for told, version in work.new_told.items()],
-        "ON CONFLICT (origin, id) DO UPDATE SET version = excluded.version",
+        {"origin": "text", "id": "uuid", "epoch": "bigint", "version": "bigint"},
+        [(*told, *version) for told, version in work.new_told.items()],
+        "ON CONFLICT (origin, id) DO UPDATE SET version = excluded.version, epoch = excluded.epoch",
+    )
+    batch.insert(
+        "origin_lineages",
+        {"origin": "text", "epoch": "bigint", "forked": "bigint"},
+        [(*line, forked) for line, forked in work.new_lines.items()],
+        "ON CONFLICT DO NOTHING",
     )
     batch.insert(
         "ledger_writers",
@@ -241,6 +247,7 @@ def _settle(work: Work, changed: Sequence[State]) -> None:
         state.payload = state.text = ""
     work.changed.clear()
     work.new_told.clear()
+    work.new_lines.clear()
     for written in (work.outbox, work.edges, work.new_replies, work.audit):
         written.clear()
 

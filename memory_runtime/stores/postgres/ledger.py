@@ -298,9 +298,9 @@ class PostgresLedger:
         """The live memory of this id, with its vector."""
         return await self.read(lambda view: view.get(record_id))
 
-    async def tail(self, seq: int, limit: int = 1000) -> list[Change]:
-        """The changes after `seq`, in order. Raises TailTrimmed."""
-        return await self.read(lambda view: view.tail(seq, limit))
+    async def tail(self, seq: int, limit: int = 1000, token: str = "") -> list[Change]:
+        """The changes after `seq`, in order. Raises TailTrimmed, and HistoryLost as `FollowView.tail` does."""
+        return await self.read(lambda view: view.tail(seq, limit, token))
 
     async def counts(self) -> dict[CountKey, int]:
         """Live memories by tenant, namespace, memory type and collection."""

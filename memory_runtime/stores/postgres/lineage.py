@@ -15,6 +15,7 @@ from typing import Final
 from memory_runtime.stores.contracts import Lineage
 from memory_runtime.stores.lineages import next_epoch
 from memory_runtime.stores.postgres.session import Session
+from memory_runtime.stores.values import Facts
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,13 @@ def begin(session: Session, expected: uuid.UUID | None, *, least: int = 0, clone
             now,
         )
         session.do(f"UPDATE ledger_head SET lineage = $1, server = {SERVER}", mine)  # noqa: S608
-        if clone:
-            session.do("UPDATE facts SET value = $1 WHERE key = 'ledger_identity'", str(uuid.uuid4()))
+        # drawn with the first line: an identity that a lost future has drawn would be another one after a restore
+        where_known = "DO UPDATE SET value = excluded.value" if clone else "DO NOTHING"
+        session.do(
+            f"INSERT INTO facts (key, value) VALUES ($1, $2) ON CONFLICT (key) {where_known}",  # noqa: S608 -- literals
+            Facts.IDENTITY,
+            str(uuid.uuid4()),
+        )
         session.do("COMMIT")
     except BaseException:
         if session.connection.is_in_transaction():

@@ -98,12 +98,18 @@ def _told(session: Session, work: Work, units: Sequence[Unit]) -> None:
         return
     work.told.update(dict.fromkeys(wanted))
     found = session.rows(
-        "SELECT o.origin, o.id, o.version FROM origin_versions o"
+        "SELECT o.origin, o.id, o.epoch, o.version FROM origin_versions o"
         " JOIN unnest($1::text[], $2::uuid[]) x(origin, id) USING (origin, id)",
         [origin for origin, _ in wanted],
         [identity for _, identity in wanted],
     )
-    work.told.update({(one[0], uuid.UUID(bytes=one[1].bytes)): one[2] for one in found})
+    work.told.update({(one[0], uuid.UUID(bytes=one[1].bytes)): (one[2], one[3]) for one in found})
+    origins = [one for one in dict.fromkeys(origin for origin, _ in wanted) if one not in work.lines]
+    work.lines.update({origin: {} for origin in origins})
+    if origins:
+        sql = "SELECT origin, epoch, forked FROM origin_lineages WHERE origin = ANY($1::text[])"
+        for origin, epoch, forked in session.rows(sql, origins):
+            work.lines[origin][epoch] = forked
 
 
 def _asked(work: Work, writes: Sequence[Put | Delete | Link]) -> list[Place]:

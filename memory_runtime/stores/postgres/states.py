@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from memory_runtime.stores.contracts import Applied, Operation
+from memory_runtime.stores.contracts import Applied, Operation, OriginVersion
+from memory_runtime.stores.lineages import abandoned
 from memory_runtime.stores.postgres.following import Head
 
 Told = tuple[str, uuid.UUID]
 """Where an event comes from, and the memory that it tells of."""
+
+Version = tuple[int, int]
+"""Epoch of its line, and number."""
 
 Place = tuple[str, str, str]
 """Tenant, namespace, coordinate."""
@@ -127,7 +131,7 @@ class Mark:
     edges: int
     audit: int
     replies: int
-    told: tuple[Told, int | None] | None = None
+    told: tuple[Told, Version | None] | None = None
     before: dict[uuid.UUID, tuple[State | None, bool]] = field(default_factory=dict)
 
 
@@ -142,8 +146,11 @@ class Work:
         self.changed: dict[uuid.UUID, None] = {}
         self.at: dict[Place, set[uuid.UUID]] = {}
         self.replies: dict[uuid.UUID, tuple[str, str] | None] = {}
-        self.told: dict[Told, int | None] = {}
-        self.new_told: dict[Told, int] = {}
+        self.told: dict[Told, Version | None] = {}
+        self.new_told: dict[Told, Version] = {}
+        self.lines: dict[str, dict[int, int]] = {}
+        """Of each origin, where its lines were forked, by epoch."""
+        self.new_lines: dict[tuple[str, int], int] = {}
         self.outbox: list[Outgoing] = []
         self.edges: list[Drop | Join | Cut] = []
         self.new_replies: list[Reply] = []
@@ -181,8 +188,15 @@ class Work:
         if mark.told is not None:
             self._untell(*mark.told)
 
-    def tell(self, told: Told, version: int) -> bool:
-        """Whether no such version was told of before; from here on this one was."""
+    def tell(self, of: OriginVersion) -> bool:
+        """Whether no such version was told of before, nor is it of an abandoned future; from here on this one was."""
+        told, version = (of.origin, of.id), (of.epoch, of.version)
+        lines = self.lines.setdefault(of.origin, {})
+        if abandoned(lines.items(), of.epoch, of.seq):
+            return False
+        if of.epoch and of.epoch not in lines:
+            # stays where the unit is refused: that the line is there is true all the same
+            lines[of.epoch] = self.new_lines[of.origin, of.epoch] = of.forked
         before = self.told.get(told)
         if before is not None and version <= before:
             return False
@@ -191,7 +205,7 @@ class Work:
         self.told[told] = self.new_told[told] = version
         return True
 
-    def _untell(self, told: Told, before: int | None) -> None:
+    def _untell(self, told: Told, before: Version | None) -> None:
         self.told[told] = before
         self.new_told.pop(told, None)
         if before is not None:

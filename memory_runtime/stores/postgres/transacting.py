@@ -142,7 +142,8 @@ class PostgresTransaction:
 
     def _unwritten(self) -> bool:
         work = self.work
-        return bool(work.changed or work.outbox or work.edges or work.new_replies or work.audit or work.new_told)
+        written = (work.changed, work.outbox, work.edges, work.new_replies, work.audit, work.new_told, work.new_lines)
+        return any(written)
 
     def _write(self, normalisers: Sequence[tuple[str, int, str]] = ()) -> None:
         self.touched = True

@@ -60,7 +60,7 @@ def _run(work: Work, unit: Unit, normalise: Normalise, audit_tail: Callable[[], 
             if not unit.idempotency.implicit or _stands(work, receipts, unit.idempotency.at):
                 return Committed(receipts, replayed=True)
     told = unit.tells_of
-    if told is not None and not work.tell((told.origin, told.id), told.version):
+    if told is not None and not work.tell(told):
         return Committed((), late=True)
     receipts = tuple(_write(work, write, unit, normalise) for write in unit.writes)
     if unit.audit:

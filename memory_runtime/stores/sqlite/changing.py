@@ -14,6 +14,7 @@ from memory_runtime.model.errors import Conflict, NotFound
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.audit import line_hash
 from memory_runtime.stores.contracts import AuditEntry, Delete, Link, Operation, OriginVersion, Put, Receipt
+from memory_runtime.stores.lineages import abandoned
 from memory_runtime.stores.link_body import link_body
 from memory_runtime.stores.sqlite import arriving, fts
 
@@ -60,11 +61,21 @@ class Source(NamedTuple):
 
 
 def newest_of_origin(connection: sqlite3.Connection, told: OriginVersion) -> bool:
-    """Whether no such version was told of before; from here on this one was."""
+    """Whether no such version was told of before, nor is it of an abandoned future; from here on this one was."""
+    if told.epoch or told.seq:
+        known = connection.execute("SELECT epoch, forked FROM origin_lineages WHERE origin = ?", (told.origin,))
+        if abandoned(known, told.epoch, told.seq):
+            return False
+    if told.epoch:
+        connection.execute(
+            "INSERT INTO origin_lineages (origin, epoch, forked) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+            (told.origin, told.epoch, told.forked),
+        )
     moved = connection.execute(
-        "INSERT INTO origin_versions (origin, id, version) VALUES (?,?,?) ON CONFLICT (origin, id)"
-        " DO UPDATE SET version = excluded.version WHERE excluded.version > origin_versions.version",
-        (told.origin, told.id.bytes, told.version),
+        "INSERT INTO origin_versions (origin, id, version, epoch) VALUES (?,?,?,?) ON CONFLICT (origin, id)"
+        " DO UPDATE SET version = excluded.version, epoch = excluded.epoch"
+        " WHERE (excluded.epoch, excluded.version) > (origin_versions.epoch, origin_versions.version)",
+        (told.origin, told.id.bytes, told.version, told.epoch),
     )
     return moved.rowcount == 1
 

@@ -37,8 +37,12 @@ def begin(connection: sqlite3.Connection, *, least: int = 0, clone: bool = False
             "INSERT INTO lineages (lineage, parent, epoch, forked, generation, at) VALUES (?, ?, ?, ?, ?, ?)",
             (mine, parent, next_epoch(epoch, now, least), seq, int(kept[0]) if kept else 0, now),
         ).close()
-        if clone:
-            connection.execute("UPDATE facts SET value = ? WHERE key = ?", (str(uuid.uuid4()), Facts.IDENTITY)).close()
+        # drawn with the first line: an identity that a lost future has drawn would be another one after a restore
+        where_known = "DO UPDATE SET value = excluded.value" if clone else "DO NOTHING"
+        connection.execute(
+            f"INSERT INTO facts (key, value) VALUES (?, ?) ON CONFLICT (key) {where_known}",  # noqa: S608 -- literals
+            (Facts.IDENTITY, str(uuid.uuid4())),
+        ).close()
         connection.execute("COMMIT").close()
     except BaseException:
         if connection.in_transaction:

@@ -556,3 +556,27 @@ async def test_a_link_between_coordinates_that_hold_nothing_stays_until_an_end_i
     assert told == heard == [*([False] * 5), True, True, True, True, False, False, True]
     with pytest.raises(NotFound):
         await ledger.commit(Unit([link(6, 7)]))
+
+
+async def test_of_two_lines_of_an_origin_the_later_one_stands_and_an_abandoned_future_is_late(place: Place) -> None:
+    ledger = place.open()
+
+    async def tell(number: int, version: int, epoch: int, forked: int, seq: int) -> bool:
+        told = OriginVersion("theirs", identity(number), version, epoch, forked, seq)
+        return not (await ledger.commit(Unit([put(number)], origin="theirs", tells_of=told))).late
+
+    assert await tell(1, 5, 10, 0, 60)
+    assert not await tell(1, 4, 10, 0, 59), "an earlier version of the same line"
+    assert await tell(1, 4, 20, 50, 51), "restored at 50: its next version has a lower number, and is the later"
+    assert not await tell(1, 6, 10, 0, 61), "what the other line went on with is of an abandoned future"
+    assert not await tell(2, 1, 10, 0, 55), "of a memory, too, of which the later line has told nothing yet"
+    assert await tell(3, 1, 10, 0, 50), "what came before the fork is of both"
+    assert await tell(4, 0, 20, 50, 50), "a restatement that there is no such memory has no version"
+    assert await tell(4, 1, 20, 50, 53)
+    fates = await ledger.commit_many(
+        [
+            Unit([put(n)], origin="theirs", tells_of=OriginVersion("theirs", identity(n), version, epoch, forked, seq))
+            for n, version, epoch, forked, seq in [(7, 1, 30, 52, 53), (8, 1, 20, 50, 53), (9, 1, 20, 50, 52)]
+        ]
+    )
+    assert [one.late for one in fates] == [False, True, False]

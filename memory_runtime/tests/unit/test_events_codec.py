@@ -22,7 +22,7 @@ from memory_runtime.events.schema import schema_text
 from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import MemoryRecord, Scope
-from memory_runtime.stores.contracts import Change, Collection, Operation
+from memory_runtime.stores.contracts import Change, Collection, Lineage, Operation
 
 ID = uuid.UUID(int=7)
 PUBLISHER = codec.Publisher("ledger-a")
@@ -119,9 +119,34 @@ def test_what_is_not_published(silent: dict[str, Any]) -> None:
     assert codec.encode(dataclasses.replace(CHANGE, **silent), None, PUBLISHER) is None
 
 
-def test_an_events_id_is_of_its_ledger_and_seq() -> None:
-    assert codec.event_id("a", 1) == codec.event_id("a", 1)
-    assert len({codec.event_id("a", 1), codec.event_id("a", 2), codec.event_id("b", 1)}) == 3
+def test_an_events_id_is_of_its_ledger_its_seq_and_its_history() -> None:
+    old, new = Lineage("l1", 10, 0), Lineage("l2", 20, 2)
+    one, two = codec.Publisher("a", chain=[old]), codec.Publisher("a", chain=[old, new])
+
+    def named(publisher: codec.Publisher, seq: int, history: str = "") -> str:
+        return publisher.id_of(dataclasses.replace(CHANGE, seq=seq, history=history))
+
+    assert named(one, 1, "t1") == named(two, 1, "t1"), "however often it is published, by whatever line"
+    names = [named(one, 1, "t1"), named(one, 2, "t1"), named(codec.Publisher("b", chain=[old]), 1, "t1")]
+    names += [named(one, 1, "t2"), named(one, 3), named(two, 3), named(codec.Publisher("a"), 1)]
+    names += [named(dataclasses.replace(two, restates=True), 1, "t1")]
+    assert len(set(names)) == len(names)
+
+
+def test_headers_say_which_line_of_history_an_event_is_of() -> None:
+    chain = [Lineage("l1", 10, 0), Lineage("l2", 20, CHANGE.seq - 1)]
+
+    def told(publisher: codec.Publisher) -> tuple[int, int, int]:
+        event = codec.encode(CHANGE, RECORD, publisher)
+        assert event is not None
+        found = codec.decode(event.value, event.headers, "default")
+        return found.epoch, found.forked, found.seq
+
+    assert told(codec.Publisher("a", chain=chain)) == (20, CHANGE.seq - 1, CHANGE.seq)
+    assert told(codec.Publisher("a", chain=chain[:1])) == (10, 0, CHANGE.seq)
+    assert told(codec.Publisher("a")) == (0, 0, 0)
+    later = [*chain, Lineage("l3", 30, CHANGE.seq)]
+    assert told(codec.Publisher("a", chain=later, restates=True)) == (30, CHANGE.seq, CHANGE.seq)
 
 
 def test_without_headers_it_is_a_creation_in_the_default_tenant() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from memory_runtime.engine.identity import identity_of
-from memory_runtime.events.codec import event_id
+from memory_runtime.events.codec import Publisher
 from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.coordinates import memory_id
 from memory_runtime.model.records import Scope
@@ -98,6 +98,10 @@ async def test_a_memory_is_the_same_in_another_ledger(new_site: NewSite) -> None
     assert {record.key for record in events} == {f"acme:{identity}".encode(), f"acme:{gone}".encode()}
 
 
+def _lines(view: Any) -> Any:
+    return view.lineages()
+
+
 async def test_a_copy_is_not_published_again_and_own_events_are_dropped(new_site: NewSite) -> None:
     one, two = await new_site(), await new_site()
     await stored(one)
@@ -125,8 +129,11 @@ async def test_a_topic_that_is_new_to_an_old_ledger_is_told_what_lives(new_site:
         await eventually(lambda: two.count("applied") == 3)
     assert await two.intake.ledger.counts() == await one.intake.ledger.counts()
     records = await read_all(one.settings.kafka_bootstrap_servers or "", one.settings.kafka_memory_events_topic)
-    origin = await identity_of(one.intake.ledger)
-    assert {json.loads(record.value)["event_id"] for record in records} == {event_id(origin, seq) for seq in (2, 4, 6)}
+    found = {int(dict(record.headers)["seq"]): json.loads(record.value)["event_id"] for record in records}
+    assert sorted(found) == [2, 4, 6]
+    publisher = Publisher(await identity_of(one.intake.ledger), chain=await one.intake.ledger.read(_lines))
+    changes = await one.intake.ledger.tail(5)
+    assert found[6] == publisher.id_of(changes[0])
 
 
 async def test_an_event_has_one_effect_however_often_it_comes(site: Site) -> None:
