@@ -5,7 +5,7 @@ settings and telemetry.
 """
 
 from memory_runtime.access.admission import Admission, BodyBudget
-from memory_runtime.access.ratelimit import RateLimiter
+from memory_runtime.access.ratelimit import FleetLimiter, RateLimiter
 from memory_runtime.access.tenancy import scope_of
 from memory_runtime.access.tokens import Authenticator, TokenSource, laptop_token_file, presented_token
 
@@ -13,6 +13,7 @@ __all__ = [
     "Admission",
     "Authenticator",
     "BodyBudget",
+    "FleetLimiter",
     "RateLimiter",
     "TokenSource",
     "laptop_token_file",

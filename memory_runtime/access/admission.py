@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from memory_runtime.model.errors import Unavailable
@@ -16,14 +16,17 @@ _REMEDY = "try again a little later, with fewer requests at once"
 class Admission:
     """Counts requests in flight; beyond the bound a request is refused at once rather than queued for ever."""
 
-    def __init__(self, most: int = MOST_IN_FLIGHT) -> None:
+    def __init__(self, most: int = MOST_IN_FLIGHT, *, refused: Callable[[], None] = lambda: None) -> None:
+        """`refused` is called for each request that is not let in."""
         self._most = most
+        self._refused = refused
         self.in_flight = 0
 
     @contextmanager
     def enter(self) -> Iterator[None]:
         """Holds one place. Raises Unavailable when all are taken."""
         if self.in_flight >= self._most:
+            self._refused()
             raise Unavailable("too many requests at once", remedy=_REMEDY, retry_after=RETRY_AFTER)
         self.in_flight += 1
         try:
@@ -38,13 +41,18 @@ class BodyBudget:
     Without it, a few hundred admitted requests of the largest size would fill the machine.
     """
 
-    def __init__(self, most: int = MOST_BUFFERED_BYTES, *, room_for: int = 0) -> None:
+    def __init__(
+        self, most: int = MOST_BUFFERED_BYTES, *, room_for: int = 0, refused: Callable[[], None] = lambda: None
+    ) -> None:
+        """`refused` is called for each request whose bytes do not fit."""
         self._most = max(most, room_for)
+        self._refused = refused
         self.held = 0
 
     def take(self, count: int) -> None:
         """Counts bytes in. Raises Unavailable when the budget is spent."""
         if self.held + count > self._most:
+            self._refused()
             raise Unavailable("too many bytes in flight", remedy=_REMEDY, retry_after=RETRY_AFTER)
         self.held += count
 

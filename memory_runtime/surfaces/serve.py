@@ -134,6 +134,7 @@ async def serve(settings: SMFSettings, reread: Reread | None = None) -> None:
         listener.close()
         await watch.stop()
         await pipeline.stop()
+        await service.close()
         await service.engine.close()
         await heartbeat.stop()
         if traces is not None:

@@ -11,7 +11,7 @@ from memory_runtime.access import (
     Admission,
     Authenticator,
     BodyBudget,
-    RateLimiter,
+    FleetLimiter,
     TokenSource,
     presented_token,
     scope_of,
@@ -19,9 +19,10 @@ from memory_runtime.access import (
 from memory_runtime.engine import MemoryEngine, Readiness
 from memory_runtime.flags import build_flags
 from memory_runtime.model.actor import act_as
-from memory_runtime.model.errors import SomaError, Unavailable
+from memory_runtime.model.errors import RateLimited, SomaError, Unavailable
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SMFSettings
+from memory_runtime.surfaces.shared_rate import build_shared_rate
 
 
 class Phase(enum.Enum):
@@ -41,11 +42,13 @@ class Service:
         self.engine = engine
         self.phase = Phase.STARTING
         self.started_at = time.time()
-        self.admission = Admission()
+        refused = engine.metrics.refused
+        self.admission = Admission(refused=refused.labels("in_flight").inc)
         self.body_limit = int(settings.max_request_body_mb * (1 << 20))
-        self.bodies = BodyBudget(room_for=self.body_limit)
+        self.bodies = BodyBudget(room_for=self.body_limit, refused=refused.labels("bytes").inc)
         self._authenticator = Authenticator(TokenSource(settings), disabled=settings.auth_disabled)
-        self._limiter = RateLimiter(settings.rate_limit_max, settings.rate_limit_window_seconds)
+        self._shared_rate = build_shared_rate(settings, engine.metrics.backends)
+        self._limiter = self._limiter_of(settings)
         self.flags = build_flags(settings, self.reload, engine.metrics.backends)
 
     def anonymous(self, headers: Mapping[str, str]) -> bool:
@@ -53,7 +56,21 @@ class Service:
         settings = self.settings
         return settings.stats_open and not settings.auth_disabled and presented_token(headers) is None
 
-    def admit(
+    def _limiter_of(self, settings: SMFSettings) -> FleetLimiter:
+        decisions = self.engine.metrics.rate_decisions
+        return FleetLimiter(
+            settings.rate_limit_max,
+            settings.rate_limit_window_seconds,
+            self._shared_rate,
+            lambda who: decisions.labels(who).inc(),
+        )
+
+    async def close(self) -> None:
+        """Ends what the service has opened for itself."""
+        if self._shared_rate is not None:
+            await self._shared_rate.close()
+
+    async def admit(
         self, headers: Mapping[str, str], peer: str, *, wrong_is_forbidden: bool = False, open_to_all: bool = False
     ) -> Scope:
         """The scope of a request whose headers (names in lower case) open the door; `open_to_all`: or has no token.
@@ -61,26 +78,36 @@ class Service:
         Raises Unauthenticated, PermissionDenied, RateLimited (also for one who tries tokens), InvalidArgument for a
         bad tenant or namespace, and Unavailable while the process is starting.
         """
+        refused = self.engine.metrics.refused
         anonymous = open_to_all and self.anonymous(headers)
         try:
             if not anonymous:
                 self._authenticator.check(headers, wrong_is_forbidden=wrong_is_forbidden)
         except SomaError:
-            self._limiter.spend(("refused", peer))
+            refused.labels("token").inc()
+            await self._spend("refused", peer)
             raise
         act_as(f"{'anonymous' if anonymous or self.settings.auth_disabled else 'token'}@{peer}")
         scope = scope_of(headers, self.settings)
-        self._limiter.spend((peer, scope.tenant))
+        await self._spend(peer, scope.tenant)
         if self.phase is Phase.STARTING:
+            refused.labels("starting").inc()
             raise Unavailable("still starting", remedy="wait for /readyz to answer 200", retry_after=1.0)
         return scope
+
+    async def _spend(self, *caller: str) -> None:
+        try:
+            await self._limiter.spend(caller)
+        except RateLimited:
+            self.engine.metrics.refused.labels("rate_limit").inc()
+            raise
 
     def reload(self, settings: SMFSettings) -> None:
         """Takes over settings of which only reloadable ones differ: here, in the engine, and for the log."""
         before, self.settings = self.settings, settings
         limit = (settings.rate_limit_max, settings.rate_limit_window_seconds)
         if limit != (before.rate_limit_max, before.rate_limit_window_seconds):
-            self._limiter = RateLimiter(*limit)
+            self._limiter = self._limiter_of(settings)
         if settings.log_level != before.log_level:
             logging.getLogger().setLevel(settings.log_level)
         self.engine.reload(settings)

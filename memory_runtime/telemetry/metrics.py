@@ -46,6 +46,16 @@ class Metrics:
         self.api_latency = self._histogram("api_request_latency_seconds", "Time to answer.", "endpoint", "method")
         self.api_responses = self._counter("api_responses_total", "Responses sent.", "endpoint", "method", "status")
         self.http_404 = self._counter("http_404_requests_total", "Requests for routes that do not exist.")
+        self.refused = self._counter(
+            "soma_requests_refused_total", "Requests that were not let in, by what they met.", "reason"
+        )
+        for reason in ("token", "rate_limit", "starting", "in_flight", "bytes"):
+            self.refused.labels(reason)
+        self.rate_decisions = self._counter(
+            "soma_rate_limit_decisions_total",
+            "Requests under a rate limit, by who decided: local, shared, alone (Redis did not answer).",
+            "decided_by",
+        )
         self.api_deletes = self._counter("api_delete_success_total", "Memories deleted by request.")
         self.graph_links = self._counter("sfm_graph_link_total", "Links requested.", "tenant", "link_type", "status")
         self.graph_walks = self._counter(

@@ -91,7 +91,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
 
     async def _serve(self, handler: Any, method: str, raw: bytes, context: Any) -> Any:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        CALLER.set(self._service.admit(headers, peer_address(context.peer())))
+        CALLER.set(await self._service.admit(headers, peer_address(context.peer())))
         allowed = self._service.settings.request_timeout_seconds
         remaining = context.time_remaining()
         seconds = allowed if remaining is None else min(allowed, remaining)

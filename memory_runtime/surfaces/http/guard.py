@@ -70,7 +70,7 @@ class Guard:
             return
         headers = exchange.headers
         peer = (scope.get("client") or ("unknown",))[0]
-        scope["state"]["soma"] = self._service.admit(
+        scope["state"]["soma"] = await self._service.admit(
             headers, peer, wrong_is_forbidden=not ERA_TWO.match(path), open_to_all=path == "/stats"
         )
         seconds = self._service.settings.request_timeout_seconds

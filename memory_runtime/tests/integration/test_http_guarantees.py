@@ -211,9 +211,12 @@ def test_no_route_shows_anything_of_another_tenant(server, http, other, method, 
 def test_stranger_can_neither_delete_nor_change_nor_link_to_anothers_memory(server, http, other):
     """Defect 12 of the original: delete did not check the tenant."""
     assert http.delete(f"/memories/{COORD}").json()["deleted"] is False
-    assert http.post("/link", json={"from_coord": COORD, "to_coord": ELSEWHERE}).status_code == 404
+    link = {"from_coord": COORD, "to_coord": ELSEWHERE, "type": "a-strangers"}
+    assert http.post("/link", json=link).status_code == 200, "of the stranger's own coordinates, which hold nothing"
+    assert http.delete("/graph/link", params={"from_coord": COORD, "to_coord": "1"}).json()["deleted"] == 0
     http.post("/store", json={"coord": COORD, "payload": {"text": "overwritten?"}})
     with server.client(tenant=other) as owner:
+        assert "a-strangers" not in owner.get("/graph/links").text
         memory = owner.get(f"/memories/{COORD}").json()["memory"]
     assert (memory["payload"]["text"], memory["version"]) == (SECRET, 1)
 

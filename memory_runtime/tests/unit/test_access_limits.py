@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_runtime.access import Admission, BodyBudget, RateLimiter, scope_of
+from memory_runtime.access import Admission, BodyBudget, FleetLimiter, RateLimiter, scope_of
 from memory_runtime.model.errors import InvalidArgument, RateLimited, Unavailable
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SMFSettings
@@ -97,3 +97,56 @@ def test_body_budget_always_has_room_for_one_largest_body():
         budget.take(1)
     budget.give_back(100)
     budget.take(1)
+
+
+class SharedOf:
+    """A shared rate that answers as it is told."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = list(answers), 0
+
+    async def wait(self, caller, limit, window):
+        self.asked += 1
+        answer = self.answers.pop(0) if self.answers else 0.0
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_what_the_fleet_refused_is_not_held_against_the_replica():
+    shared = SharedOf([7.0] * 50)
+    limiter = FleetLimiter(2, 3600.0, shared)
+    for _ in range(50):
+        with pytest.raises(RateLimited) as refused:
+            await limiter.spend(("a", "t"))
+        assert refused.value.retry_after == 7.0
+    for _ in range(2):
+        await limiter.spend(("a", "t"))
+    with pytest.raises(RateLimited):
+        await limiter.spend(("a", "t"))
+    assert shared.asked == 52, "what one replica alone has seen too often is not asked about"
+
+
+async def test_a_shared_rate_that_is_lost_leaves_the_local_limit():
+    limiter = FleetLimiter(3, 3600.0, SharedOf([Unavailable("away")] * 9))
+    for _ in range(3):
+        await limiter.spend(("a", "t"))
+    with pytest.raises(RateLimited):
+        await limiter.spend(("a", "t"))
+
+
+async def test_no_limit_asks_nobody():
+    shared = SharedOf([])
+    await FleetLimiter(0, 60.0, shared).spend(("a", "t"))
+    assert shared.asked == 0
+
+
+def test_each_refusal_of_admission_is_told():
+    told = []
+    admission = Admission(1, refused=lambda: told.append("in_flight"))
+    budget = BodyBudget(10, refused=lambda: told.append("bytes"))
+    with admission.enter(), pytest.raises(Unavailable), admission.enter():
+        pass
+    with pytest.raises(Unavailable):
+        budget.take(11)
+    assert told == ["in_flight", "bytes"]
