@@ -7,6 +7,7 @@ are wrongly encoded in places. Which list holds for a text is told by its own wo
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from memory_runtime.model.words import terms
@@ -251,12 +252,18 @@ ENGLISH: Final = _listed(_ENGLISH)
 _ENGLISH_TOO: Final = _listed(_TOO)
 LATIN: Final = {language: _listed(text) for language, text in _LATIN.items()}
 OTHERS: Final = _listed(" ".join(_OTHERS.values()))
+_FUNCTION_WORDS: Final = {language: listed | OTHERS for language, listed in (LATIN | {"en": ENGLISH}).items()}
+_LANGUAGES: Final = {
+    word: [language for language, listed in (LATIN | {"en": ENGLISH}).items() if word in listed]
+    for word in ENGLISH.union(*LATIN.values())
+    if len(word) > 1
+}
 
 
 def of(words: list[str]) -> frozenset[str]:
     """The function words of the language that these words (folded, distinct) are of, and of all other scripts."""
-    evidence = [word for word in words if word.isascii() and word not in _ENGLISH_TOO and len(word) > 1]
-    english = sum(word in ENGLISH for word in evidence)
-    counted = {language: sum(word in listed for word in evidence) for language, listed in LATIN.items()}
-    best = max(counted, key=lambda language: (counted[language], sum(word in LATIN[language] for word in words)))
-    return (LATIN[best] if counted[best] > english else ENGLISH) | OTHERS
+    found = [language for word in words for language in _LANGUAGES.get(word, ())]
+    told = Counter(language for word in words if word not in _ENGLISH_TOO for language in _LANGUAGES.get(word, ()))
+    everything = Counter(found)
+    best = max(everything, key=lambda language: (told[language], language == "en", everything[language]), default="en")
+    return _FUNCTION_WORDS[best]
