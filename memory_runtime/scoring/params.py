@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final, Literal
 
 from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.weights import exceed_one
 
 
 class Unset(Enum):
@@ -66,7 +67,7 @@ class Profile:
         _check_exponent(self.importance_exponent, "importance_exponent", zero_allowed=True)
         _check_exponent(self.similarity_exponent, "similarity_exponent", zero_allowed=False)
         object.__setattr__(self, "half_life", check_half_life(self.half_life))
-        if any(not math.isfinite(w) or w < 0 for w in self.feature_weights) or sum(self.feature_weights) > 1 + 1e-12:
+        if any(not math.isfinite(w) or w < 0 for w in self.feature_weights) or exceed_one(self.feature_weights):
             raise InvalidArgument(
                 f"feature_weights must be non-negative and sum to at most 1, not {list(self.feature_weights)}",
                 field="feature_weights",

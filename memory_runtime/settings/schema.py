@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from memory_runtime.model.weights import exceed_one
 from memory_runtime.settings import kinds
 from memory_runtime.settings.kinds import (
     HalfLife,
@@ -349,8 +350,8 @@ class SMFSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> SMFSettings:
-        total = math.fsum(self.feature_weights.values())
-        if total > 1.0 + 1e-9:
+        if exceed_one(self.feature_weights.values()):
+            total = math.fsum(self.feature_weights.values())
             raise ValueError(f"feature_weights: the weights sum to {total:g}, more than 1; lower them")
         if self.api_token is not None and self.auth_disabled:
             raise ValueError("auth_disabled: contradicts api_token; remove one of the two")

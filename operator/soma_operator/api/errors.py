@@ -55,7 +55,10 @@ class SpecError(ValueError):
     @classmethod
     def from_validation(cls, error: ValidationError, root: str) -> SpecError:
         """Translate pydantic's error; `root` is the path of the validated part, such as `spec`."""
-        return cls([_problem(entry, root) for entry in error.errors(include_url=False, include_input=False)])
+        entries = error.errors(include_url=False, include_input=False)
+        # A list is too short, says pydantic, when its only item is wrong.
+        wrong = {entry["loc"][:length] for entry in entries for length in range(len(entry["loc"]))}
+        return cls([_problem(e, root) for e in entries if not (e["type"] == "too_short" and e["loc"] in wrong)])
 
 
 def _problem(entry: ErrorDetails, root: str) -> Problem:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from soma_operator.api.base import ApiModel, Rule
 from soma_operator.api.references import SecretKeyRef
-from soma_operator.api.values import ByteQuantity, DnsName, Duration, ShortText, Timestamp
+from soma_operator.api.values import ByteQuantity, DnsName, DnsNameOrNone, Duration, ShortText, Timestamp
 
 DEFAULT_SIZE = "10Gi"
 
@@ -27,7 +27,7 @@ class Persistence(ApiModel):
     """Size of the volume. It may grow where the StorageClass allows it, and never shrinks. A million memories of 384
     dimensions take about 4Gi."""
 
-    storage_class_name: Annotated[str, Field(max_length=253)] | None = None
+    storage_class_name: DnsNameOrNone | None = None
     """StorageClass of the volume; "" asks for none. Left out: the cluster's default. Immutable."""
 
     access_modes: Annotated[tuple[AccessMode, ...], Field(min_length=1, max_length=3)] = (AccessMode.READ_WRITE_ONCE,)
@@ -45,6 +45,12 @@ class Persistence(ApiModel):
                 volume.existing_claim is None
                 or not volume.model_fields_set & {"size", "storage_class_name", "access_modes"}
             ),
+        ),
+        Rule(
+            "!has(self.accessModes) || size(self.accessModes) == 1 || !('ReadWriteOncePod' in self.accessModes)",
+            "ReadWriteOncePod goes with no other access mode: remove the others",
+            ".accessModes",
+            lambda volume: len(volume.access_modes) == 1 or AccessMode.READ_WRITE_ONCE_POD not in volume.access_modes,
         ),
     )
 

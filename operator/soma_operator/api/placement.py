@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from soma_operator.api.affinity import Affinity
-from soma_operator.api.base import ApiModel, OneEach
+from soma_operator.api.base import ApiModel, OneEach, Rule
 from soma_operator.api.values import DnsName, LabelKey, LabelValue, ShortText
 
 
@@ -40,6 +40,27 @@ class Toleration(ApiModel):
 
     toleration_seconds: Annotated[int, Field(ge=0)] | None = None
     """Seconds a pod stays after a NoExecute taint appears; left out: for ever."""
+
+    rules = (
+        Rule(
+            "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            "a toleration without key tolerates every taint, which only Exists can: set operator to Exists, or a key",
+            ".operator",
+            lambda one: one.key is not None or one.operator is TolerationOperator.EXISTS,
+        ),
+        Rule(
+            "!has(self.value) || self.value == '' || !has(self.operator) || self.operator == 'Equal'",
+            "Exists takes any value: remove value, or set operator to Equal",
+            ".value",
+            lambda one: not one.value or one.operator is not TolerationOperator.EXISTS,
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds counts from an eviction: set effect to NoExecute, or remove it",
+            ".effect",
+            lambda one: one.toleration_seconds is None or one.effect is TaintEffect.NO_EXECUTE,
+        ),
+    )
 
 
 class Unsatisfiable(StrEnum):

@@ -11,6 +11,8 @@ from soma_operator.api.base import ApiModel, Rule
 from soma_operator.api.values import DurationOrNone, MemoryType, ShortText
 
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][-A-Za-z0-9_]*$", max_length=63)]
+# What admission lets through must start: the runtime adds in another order, and allows twice this excess over 1.
+MOST_WEIGHT = 1 + 5e-10
 Weight = Annotated[float, Field(ge=0, le=1)]
 Exponent = Annotated[float, Field(ge=0, le=8)]
 PositiveExponent = Annotated[float, Field(ge=0.01, le=8)]
@@ -108,9 +110,10 @@ class Scoring(ApiModel):
 
     rules = (
         Rule(
-            "!has(self.featureWeights) || self.featureWeights.map(name, self.featureWeights[name]).sum() <= 1.000001",
+            "!has(self.featureWeights) || self.featureWeights.map(name, self.featureWeights[name]).sum() "
+            f"<= {MOST_WEIGHT!r}",
             "the featureWeights add up to more than 1: lower them until their sum is at most 1",
             ".featureWeights",
-            lambda scoring: sum(scoring.feature_weights.values()) <= 1.000001,
+            lambda scoring: sum(scoring.feature_weights.values()) <= MOST_WEIGHT,
         ),
     )

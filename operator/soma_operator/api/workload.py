@@ -8,9 +8,19 @@ from pydantic import Field
 
 from soma_operator.api.base import ApiModel, OneEach, Rule
 from soma_operator.api.placement import Scheduling
-from soma_operator.api.values import DnsName, EnvName, LabelKey, LabelValue, Quantity, Replicas, SecretKey, amount
+from soma_operator.api.values import (
+    DnsName,
+    EnvName,
+    LabelKey,
+    LabelValue,
+    Quantity,
+    Replicas,
+    ResourceName,
+    SecretKey,
+    amount,
+)
 
-Resources = Annotated[dict[LabelKey, Quantity], Field(max_length=16)]
+Resources = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
 Percentage = Annotated[int, Field(ge=1, le=1000)]
 AnnotationValue = Annotated[str, Field(max_length=4096)]
 
@@ -32,6 +42,18 @@ class ResourceRequirements(ApiModel):
             lambda needs: all(
                 amount(limit) >= amount((needs.requests or {}).get(name, "0"))
                 for name, limit in (needs.limits or {}).items()
+            ),
+        ),
+        Rule(
+            "",
+            "an extended resource is counted in whole units, and requested as it is limited: write the same in both",
+            ".limits",
+            lambda needs: all(
+                (given := (needs.limits or {}).get(name)) is not None
+                and amount(given) == amount((needs.requests or {}).get(name, given))
+                and amount(given).denominator == 1
+                for name in {*(needs.limits or {}), *(needs.requests or {})}
+                if "/" in name
             ),
         ),
     )

@@ -11,6 +11,7 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
+from soma_operator.catalog.flow_text import flow_text
 from soma_operator.catalog.kinds import EVENT, Kind, Ref
 from soma_operator.catalog.names import FIELD_MANAGER, TOKEN_MANAGER
 from soma_operator.cluster.errors import ApiError, classify, unreachable
@@ -19,7 +20,9 @@ from soma_operator.telemetry import metrics
 
 Body = dict[str, Any]
 
-_APPLY = "application/apply-patch+yaml"
+# With its charset named, the client sends the text as it is. Else it would write JSON, which the API server reads as
+# YAML: the two escape what lies beyond U+FFFF differently, so one emoji in an annotation would fail the object.
+_APPLY = "application/apply-patch+yaml; charset=utf-8"
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -145,7 +148,12 @@ class ClusterClient:
             headers["Content-Type"] = content
         try:
             prepared = await self._api.param_serialize(
-                method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
+                method,
+                path,
+                query_params=list(query),
+                header_params=headers,
+                body=flow_text(body) if content == _APPLY else body,
+                auth_settings=["BearerToken"],
             )
             response = await self._api.call_api(*prepared, _request_timeout=_TIMEOUT)
             raw: bytes = await response.read()  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from soma_operator.catalog.flow_text import flow_text
 from soma_operator.catalog.kinds import DEPLOYMENT, Ref
 from soma_operator.catalog.names import DESIRED_HASH, TEMPLATE_HASH
 from soma_operator.ownership.entries import digest
@@ -51,13 +52,15 @@ class Child:
 @cache
 def _environment() -> Environment:
     # S701 is about HTML: here every value passes through tojson, and JSON is YAML.
-    return Environment(  # noqa: S701
+    environment = Environment(  # noqa: S701
         loader=PackageLoader("soma_operator.desired", "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["tojson"] = flow_text
+    return environment
 
 
 def canonical_hash(value: Any) -> str:

@@ -90,11 +90,16 @@ def _retention(spec: SomaMemorySpec) -> dict[str, Any]:
         # The runtime forgets nothing until told to: whoever writes a bound into the resource tells it.
         "retention_enabled": any((retention.ttl, retention.max_rows, retention.max_bytes)),
         "retention_max_rows": retention.max_rows or 0,
-        "retention_max_bytes": quantity(retention.max_bytes) if retention.max_bytes else 0,
+        "retention_max_bytes": _bound(retention.max_bytes) if retention.max_bytes else 0,
     }
     if retention.ttl:
         values["retention_ttl"] = retention.ttl
     return values
+
+
+def _bound(text: str) -> int:
+    """Bytes of a bound: at least 1, as 0 stands for none, and no more than the ledger can count to."""
+    return min(max(1, quantity(text)), 2**63 - 1)
 
 
 def _connections(spec: SomaMemorySpec) -> dict[str, Any]:

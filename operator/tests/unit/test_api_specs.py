@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from memory_runtime.model.weights import SLACK, exceed_one
 from soma_operator.api import Mode, SomaMemory, SomaMemoryBackup, SpecError
 from soma_operator.api.endpoints import Endpoints
 from soma_operator.api.network import NetworkPolicy
 from soma_operator.api.persistence import DeletionPolicy
 from soma_operator.api.references import TLSMode
 from soma_operator.api.resources import NAME_LIMIT
+from soma_operator.api.scoring import MOST_WEIGHT
 from soma_operator.api.spec import DriftPolicy
 
 PARSERS = {"SomaMemory": SomaMemory.parse, "SomaMemoryBackup": SomaMemoryBackup.parse}
@@ -74,6 +76,50 @@ def test_a_refusal_names_the_field_as_kubectl_explain_does() -> None:
 
 def test_a_field_that_does_not_exist_is_refused_even_in_its_pythonic_spelling() -> None:
     assert refusal({"scoring": {"half_life": "3d"}}).field == "spec.scoring.half_life"
+
+
+def test_a_wrong_item_is_named_and_not_the_list_that_lacks_it() -> None:
+    assert (
+        refusal({"networkPolicy": {"extraEgress": [{"to": [{}]}]}}).field == "spec.networkPolicy.extraEgress[0].to[0]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"scoring": {"halfLife": "1" * 19 + "d"}}, "spec.scoring.halfLife"),
+        ({"scoring": {"halfLifeByType": {"a": "0.0d"}}}, "spec.scoring.halfLifeByType.a"),
+        ({"retention": {"ttl": "1" * 31 + "h"}}, "spec.retention.ttl"),
+        ({"tenancy": {"namespace": "tab\there"}}, "spec.tenancy.namespace"),
+        ({"tenancy": {"defaultTenant": "zero\u200bwidth"}}, "spec.tenancy.defaultTenant"),
+        ({"events": {"topic": ".."}}, "spec.events.topic"),
+        ({"endpoints": {"kafka": {"bootstrapServers": ["k:65536"]}}}, "spec.endpoints.kafka.bootstrapServers[0]"),
+        ({"endpoints": {"kafka": {"bootstrapServers": ["k..x:1"]}}}, "spec.endpoints.kafka.bootstrapServers[0]"),
+        ({"scoring": {"featureWeights": {"a": 0.5, "b": 0.5000001}}}, "spec.scoring.featureWeights"),
+    ],
+)
+def test_what_the_runtime_would_not_start_with_is_refused(spec: dict[str, Any], field: str) -> None:
+    assert refusal(spec).field == field
+
+
+def test_names_may_be_of_any_script_and_topics_may_begin_with_dots() -> None:
+    spec = parsed(
+        {"tenancy": {"namespace": "Erinnerungen für 拉面"}, "events": {"topic": "..a", "auditTopic": ".b"}}
+    ).spec
+    assert (spec.tenancy.namespace, spec.events.topic, spec.events.audit_topic) == (
+        "Erinnerungen für 拉面",
+        "..a",
+        ".b",
+    )
+
+
+def test_weights_that_admission_lets_through_pass_the_runtimes_rule_in_any_order() -> None:
+    """One rule in two programs that may not import one another: the operator's bound leaves room for rounding."""
+    assert MOST_WEIGHT - 1 < SLACK / 1.5
+    weights = [MOST_WEIGHT / 16] * 16
+    assert not exceed_one(weights)
+    assert not exceed_one(reversed([*weights[:15], weights[15] + 1e-12]))
+    assert exceed_one([0.5, 0.5 + 3 * SLACK])
 
 
 def test_a_refusal_lists_every_problem_in_a_fixed_order() -> None:
@@ -153,6 +199,8 @@ def test_a_number_of_cpus_may_be_written_without_quotes() -> None:
         ),
         ({"api": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1500M"}}}}, ".resources.limits"),
         ({"image": {"repository": "Team/Runtime"}}, "spec.image.repository"),
+        ({"api": {"resources": {"requests": {"nvidia.com/gpu": "1"}}}}, ".resources.limits"),
+        ({"api": {"resources": {"limits": {"nvidia.com/gpu": "500m"}}}}, ".resources.limits"),
     ],
 )
 def test_what_kubernetes_would_refuse_in_a_child_is_refused_in_the_spec(spec: dict[str, Any], field: str) -> None:

@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memory_runtime.settings import SMFSettings
 from soma_operator.api import SomaMemory, SomaMemorySpec
+from soma_operator.catalog.flow_text import flow_text
 from soma_operator.catalog.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, DISRUPTION_BUDGET, JOB
 from soma_operator.desired.children import Child, children
 from soma_operator.desired.images import resolve
 from soma_operator.desired.inputs import Defaults, Inputs
+from soma_operator.desired.runtime_settings import runtime_settings
 
 GOLDEN = Path(__file__).parent / "golden"
 DEFAULTS = Defaults("registry.example:5000/soma-memory-runtime:1.2.3", "1.2.3")
@@ -136,16 +140,16 @@ def test_a_shape_is_rendered_as_its_golden_file_says(shape: str) -> None:
 def taken_settings(shape: str) -> SMFSettings:
     """As a pod of that shape reads them: the file, and what the kubelet puts into the environment."""
     (config,) = [child for child in rendered(shape) if child.ref.kind is CONFIG_MAP]
-    settings = yaml.safe_load(config.manifest["data"]["settings.yaml"])
-    assert set(settings) <= set(SMFSettings.model_fields)
+    values = yaml.safe_load(config.manifest["data"]["settings.yaml"])
+    assert set(values) <= set(SMFSettings.model_fields)
     for child in rendered(shape):
         if child.ref.kind is DEPLOYMENT:
             for entry in child.manifest["spec"]["template"]["spec"]["containers"][0]["env"]:
                 name = entry["name"].removeprefix("SOMA_").lower()
                 if "valueFrom" in entry and entry["name"].startswith("SOMA_"):
                     assert name in SMFSettings.model_fields
-                    settings[name] = "secret"
-    return SMFSettings(**settings)
+                    values[name] = "secret"
+    return SMFSettings(**values)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -323,3 +327,29 @@ def test_an_index_that_is_saved_on_the_nodes_disk_reserves_it() -> None:
 def test_an_image_reference_is_one_whatever_the_version(spec: dict[str, Any], image: str) -> None:
     defaults = Defaults("r:5000/runtime@sha256:" + "a" * 64, "2.0.0+rc")
     assert resolve(SomaMemorySpec.model_validate(spec), defaults).reference == image
+
+
+VALUES = st.recursive(
+    st.text() | st.integers() | st.booleans(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)  # a loaded machine is no defect
+@given(VALUES)
+def test_whatever_text_a_spec_holds_is_the_same_in_yaml(value: Any) -> None:
+    """JSON escapes what lies beyond U+FFFF as two halves, which YAML refuses: an emoji in an annotation was enough."""
+    assert yaml.safe_load(flow_text(value)) == value
+    assert yaml.load(flow_text([value]), Loader=yaml.CSafeLoader) == [value]
+
+
+@pytest.mark.parametrize(
+    ("given_bytes", "bound"), [("1Gi", 2**30), ("0.0001k", 1), ("99999999999999999999Pi", 2**63 - 1)]
+)
+def test_a_bound_of_bytes_is_one_and_fits_the_ledger(given_bytes: str, bound: int) -> None:
+    """0 stands for no bound at all."""
+    assert (
+        runtime_settings(SomaMemorySpec.model_validate({"retention": {"maxBytes": given_bytes}}))["retention_max_bytes"]
+        == bound
+    )

@@ -236,3 +236,14 @@ def test_facts_hold_no_secret_value(serving: Memory) -> None:
     facts = facts_of(kind, secret)
     assert secret["data"]["token"] not in repr(facts)
     assert "frozenset({'token'})" in repr(facts)
+
+
+def test_texts_in_any_script_reach_the_children_as_they_are_written(memory: Memory) -> None:
+    note = "gehört Jürgen \U0001f9e0 拉面 \u2028 \x7f \\ud83d"
+    memory.create(
+        {"podTemplate": {"annotations": {"example.com/note": note}, "env": [{"name": "NOTE", "value": note}]}}
+    )
+    memory.serve()
+    pod = memory.kubectl.get("deployment", "store")["spec"]["template"]
+    assert pod["metadata"]["annotations"]["example.com/note"] == note
+    assert {"name": "NOTE", "value": note} in pod["spec"]["containers"][0]["env"]
