@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from hack.events_records import DIM, Raw, records
@@ -152,9 +152,8 @@ async def _try_again(settings: SMFSettings, intake: Intake) -> int:
     role = DlqConsumer(settings, intake.ingestor, Metrics())
     task = asyncio.create_task(role.run(stop))
     try:
-        async with asyncio.timeout(300):
-            while not task.done() and await _behind(settings):  # noqa: ASYNC110 -- only the brokers know
-                await asyncio.sleep(0.5)
+        while not task.done() and await _behind(settings):  # noqa: ASYNC110 -- only the brokers know
+            await asyncio.sleep(1.0)
     finally:
         stop.set()
         await asyncio.wait({task})
@@ -170,12 +169,15 @@ async def _behind(settings: SMFSettings) -> bool:
         committed = await admin.list_consumer_group_offsets(f"{settings.kafka_consumer_group}-dlq")
     finally:
         await admin.close()
-    entries = await DeadLetterQueue(settings).entries()
-    last: dict[int, int] = {}
-    for entry in entries:
-        last[entry.position.partition] = max(last.get(entry.position.partition, -1), entry.position.offset)
-    reached = {partition.partition: at.offset for partition, at in committed.items()}
-    return any(reached.get(partition, 0) <= offset for partition, offset in last.items())
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets([TopicPartition(settings.kafka_dlq_topic, number) for number in (0, 1)])
+    finally:
+        await consumer.stop()
+    return any(
+        end > 0 and (partition not in committed or committed[partition].offset < end) for partition, end in ends.items()
+    )
 
 
 class _Stops(logging.Handler):

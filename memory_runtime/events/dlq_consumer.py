@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _POLL_MS: Final = 500
 _ROOM: Final = 10 << 20
+_LOOK_AT_ONCE: Final = 200
 
 
 class DlqConsumer:
@@ -92,11 +93,15 @@ class DlqConsumer:
             reader, self._careful = Reader(consumer, careful=self._careful), False
             self._joined = True
             while not self._stop.is_set():
-                for record in await reader.read(_POLL_MS, 1):
+                passed: dict[TopicPartition, int] = {}
+                for record in await reader.read(_POLL_MS, _LOOK_AT_ONCE):
                     if not await self._look_at(producer, record):
-                        return
-                    with contextlib.suppress(CommitFailedError, IllegalStateError):
-                        await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+                        break
+                    passed[TopicPartition(record.topic, record.partition)] = record.offset + 1
+                    if not isinstance(record, Unread) and read_letter(record).retryable:
+                        # at once: what was done with it must not be done again for a crash further on
+                        await _commit(consumer, passed)
+                await _commit(consumer, passed)
 
     async def _look_at(self, producer: AIOKafkaProducer, record: Any) -> bool:
         """Deals with one record; False where the process must stop first. A letter that breaks us is left alone."""
@@ -156,3 +161,9 @@ class DlqConsumer:
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), seconds)
+
+
+async def _commit(consumer: AIOKafkaConsumer, passed: dict[TopicPartition, int]) -> None:
+    if passed:
+        with contextlib.suppress(CommitFailedError, IllegalStateError):
+            await consumer.commit(passed)
