@@ -20,6 +20,8 @@ _WRITING: Final = "memory_runtime/stores/sqlite/writing.py"
 _MADE: Final = "        content = changing.content_of(put, norm, normaliser_version, self._source(unit))\n"
 _CHANGING: Final = "memory_runtime/stores/sqlite/changing.py"
 _REPLIES: Final = "memory_runtime/stores/sqlite/replies.py"
+_TASKS: Final = "memory_runtime/tests/unit/test_background_tasks.py"
+_FAILED: Final = "                except Exception as error:\n"
 
 ALONE: Final = (
     Mutant(
@@ -97,6 +99,22 @@ ALONE: Final = (
         "            replies.keep_reply(self.connection, unit.idempotency, receipts)\n",
         "            pass\n",
         f"{_LEDGER}::test_the_same_key_and_body_is_one_row_whoever_comes_first[sqlite]",
+    ),
+    Mutant(
+        "a-task-ends-at-its-first-failure",
+        "A background task that fails is begun again.",
+        "memory_runtime/telemetry/supervision.py",
+        f"{_FAILED}                    self._note(error)\n",
+        f"{_FAILED}                    return self._note(error)\n",
+        f"{_TASKS}::test_a_task_that_fails_at_any_await_is_begun_again_and_counted",
+    ),
+    Mutant(
+        "a-failed-stop-keeps-the-ledger-open",
+        "A shutdown reaches the ledger, whatever fails before.",
+        "memory_runtime/telemetry/supervision.py",
+        '            log.exception("%s failed", name)\n',
+        '            log.exception("%s failed", name)\n            raise\n',
+        f"{_TASKS}::test_a_part_that_fails_does_not_keep_the_next_from_its_turn",
     ),
     Mutant(
         "any-error-is-damage",

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from memory_runtime.embedding.switching import SwitchingProvider
@@ -48,6 +48,7 @@ from memory_runtime.stores.resilience.deadline import remaining
 from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.telemetry.heartbeat import Heartbeat
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.supervision import stop_all
 
 MIN_SEQ_WAIT_SECONDS: Final = 2.0
 MAX_RANGE: Final = 10_000
@@ -83,9 +84,9 @@ class MemoryEngine:
         self._closing = False
         self._access = AccessLog()
         self._gate = Gate()
-        self.reembedder = Reembedder(ledger, follower, provider, self._gate, clock)
+        self.reembedder = Reembedder(ledger, follower, provider, self._gate, clock, metrics.tasks)
         self._housekeeper = Housekeeper(ledger, follower, self._access, metrics, clock, self.reembedder)
-        self.snapshots = Snapshots(ledger, follower, settings)
+        self.snapshots = Snapshots(ledger, follower, settings, metrics.tasks)
         self._recaller = Recaller(follower, settings)
         self._gathering = Gathering(ledger, self._answer, clock)
         self._storekeeper = Storekeeper(ledger, provider, settings, clock, cache.commit)
@@ -137,20 +138,29 @@ class MemoryEngine:
         self._closing = True
         if self._opening is not None:
             await asyncio.wait({self._opening})
-        await self.vectors.stop()
-        if self._started:
-            await self.reembedder.stop()
-            await self.retention.stop()
-            await self.sampling.stop()
-            self.gates.stop()
-            await self.importance.stop()
-            await self._housekeeper.stop()
-            await self.graphs.stop()
-            await self.snapshots.stop()
-            await self.cache.stop()
-        await self.heartbeat.stop()
-        await asyncio.to_thread(self.ledger.close)
-        self.provider.close()
+        try:
+            await stop_all(*self._parts_to_stop())
+        finally:
+            # whatever ended badly before: what is queued is committed, and the directory given back
+            await asyncio.to_thread(self.ledger.close)
+            self.provider.close()
+
+    def _parts_to_stop(self) -> list[Callable[[], Awaitable[None]]]:
+        begun = (
+            self.reembedder.stop,
+            self.retention.stop,
+            self.sampling.stop,
+            self._stop_gates,
+            self.importance.stop,
+            self._housekeeper.stop,
+            self.graphs.stop,
+            self.snapshots.stop,
+            self.cache.stop,
+        )
+        return [self.vectors.stop, *(begun if self._started else ()), self.heartbeat.stop]
+
+    async def _stop_gates(self) -> None:
+        self.gates.stop()
 
     def reload(self, settings: SMFSettings) -> None:
         """Takes over settings that `reload_settings` made: only what may change at run time differs."""

@@ -25,6 +25,7 @@ from memory_runtime.stores.graph.mirror import GraphMirror, W
 from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.stores.walking import NeighborWalk, PathWalk
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Graphs:
         self._mark = mark
         self._metrics = metrics
         self._answers: Counter[tuple[str, str]] = Counter()
-        self._following: asyncio.Task[None] | None = None
+        self._following: Supervised | None = None
         self._stirred = asyncio.Event()
 
     @property
@@ -85,11 +86,11 @@ class Graphs:
         self._mark.seq = max(self._mark.seq, self._ledger.head_seq)
         self.mirror.ledger = await identity_of(self._ledger)
         if self.backend == SHARED:
-            self._following = asyncio.create_task(self._connect(), name="graph-connect")
+            self._following = self._metrics.tasks.start("graph-connect", self._connect)
         else:
             loop = asyncio.get_running_loop()
             self._mark.told = lambda: _stir(loop, self._stirred)
-            self._following = asyncio.create_task(self._follow(), name="graph-follow")
+            self._following = self._metrics.tasks.start("graph-follow", self._follow)
 
     async def _let_go(self) -> None:
         """Forgets the cursor of a shared mirror that is configured no more: the outbox would wait for it for ever.
@@ -104,8 +105,7 @@ class Graphs:
         """Ends following, and the mirror's connections."""
         self._mark.told = lambda: None
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
+            await self._following.stop()
         if self.mirror is not None:
             await self.mirror.close()
 

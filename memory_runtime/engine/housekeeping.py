@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -19,6 +19,7 @@ from memory_runtime.model.errors import SomaError
 from memory_runtime.stores.contracts import Delete, Unit
 from memory_runtime.stores.sessions import Ledger, LedgerView, Loaded
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,12 @@ class AccessLog:
             self._counts[key] = self._counts.get(key, 0) + 1
             self._times[key] = at
 
+    def give_back(self, taken: Iterable[tuple[int, float, bytes]]) -> None:
+        """What was taken and could not be kept is noted again."""
+        for count, at, key in taken:
+            self._counts[key] = self._counts.get(key, 0) + count
+            self._times[key] = max(at, self._times.get(key, at))
+
     def take(self) -> list[tuple[int, float, bytes]]:
         """(count, last time, id) of everything noted since the last call."""
         taken = [(count, self._times[key], key) for key, count in self._counts.items()]
@@ -60,7 +67,7 @@ class AccessLog:
 
 
 class Housekeeper:
-    """One task of the engine; an error is logged and the next round tries again."""
+    """One task of the engine; what fails is logged, and the next round tries again."""
 
     def __init__(
         self,
@@ -77,43 +84,62 @@ class Housekeeper:
         self._metrics = metrics
         self._access = access
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
         self._folded = False
+        self._turn = 0
+        self._failures: list[Exception] = []
+        self._task: Supervised | None = None
 
     def start(self) -> None:
         """Begins the rounds."""
-        self._task = asyncio.create_task(self._rounds(), name="housekeeping")
+        self._task = self._metrics.tasks.start("housekeeping", self._rounds)
 
     async def stop(self) -> None:
         """Ends the rounds and flushes what was counted."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task.stop()
         with contextlib.suppress(SomaError):
             await self.flush_access()
 
     async def _rounds(self) -> None:
-        turn = quiet = 0
+        quiet = 0
         seen = self._follower.applied_seq
         while True:
             await asyncio.sleep(ROUND_SECONDS)
-            turn += 1
+            self._turn += 1
+            turn = self._turn
             quiet = quiet + 1 if self._follower.applied_seq == seen else 0
             seen = self._follower.applied_seq
-            try:
-                await self.mend()
-                if not self._folded or turn % SWEEP_EVERY == 0:
-                    await self.refold(REFOLD_SECONDS)
-                await asyncio.to_thread(self._follower.index.maintain, quiet=quiet >= QUIET_ROUNDS)
-                if turn % FLUSH_EVERY == 0:
-                    await self.flush_access()
-                if turn % SWEEP_EVERY == 0:
-                    await self.expire()
-                    await self.trim()
-                    await self.measure()
-            except SomaError as error:
-                log.warning("housekeeping was put off: %s", error)
+            # apart: one that fails each time must not keep the others from their turn
+            await self._in_turn(turn, self.mend)
+            await self._in_turn(turn, self._refold_if_due)
+            await self._in_turn(turn, partial(self._maintain, quiet >= QUIET_ROUNDS))
+            await self._in_turn(turn, self.flush_access, every=FLUSH_EVERY)
+            for work in (self.expire, self.trim, self.measure):
+                await self._in_turn(turn, work, every=SWEEP_EVERY)
+            self._raise_failures()
+
+    async def _in_turn(self, turn: int, work: Callable[[], Awaitable[object]], *, every: int = 1) -> None:
+        if turn % every:
+            return
+        try:
+            await work()
+        except SomaError as error:
+            log.warning("housekeeping was put off: %s", error)
+        except Exception as error:
+            self._failures.append(error)
+
+    def _raise_failures(self) -> None:
+        """After a whole round: the supervisor logs and counts what nobody foresaw, and begins the rounds again."""
+        failures, self._failures = self._failures, []
+        if failures:
+            raise failures[0]
+
+    async def _refold_if_due(self) -> None:
+        if not self._folded or self._turn % SWEEP_EVERY == 0:
+            await self.refold(REFOLD_SECONDS)
+
+    async def _maintain(self, quiet: bool) -> None:
+        await asyncio.to_thread(self._follower.index.maintain, quiet=quiet)
 
     async def refold(self, seconds: float) -> bool:
         """Indexes texts that an older release indexed by other words, for about so long; True once none is left.
@@ -163,7 +189,11 @@ class Housekeeper:
         """Adds the noted accesses to the records, in one commit. Returns how many memories they were of."""
         taken = self._access.take()
         if taken:
-            await self._ledger.transact(lambda transaction: transaction.add_accesses(taken))
+            try:
+                await self._ledger.transact(lambda transaction: transaction.add_accesses(taken))
+            except BaseException:
+                self._access.give_back(taken)
+                raise
         return len(taken)
 
     async def expire(self) -> int:

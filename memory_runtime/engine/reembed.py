@@ -7,7 +7,6 @@ request be between the two. The old index and the new one are both in memory whi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -26,6 +25,7 @@ from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.contracts import TailTrimmed
 from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.stores.values import CLIENT_REVISION, Facts, Pending
+from memory_runtime.telemetry.supervision import Supervised, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -68,25 +68,25 @@ class Reembedder:
         provider: SwitchingProvider,
         gate: Gate,
         clock: Callable[[], float],
+        tasks: Supervisor | None = None,
     ) -> None:
         self._ledger = ledger
         self._follower = follower
         self._provider = provider
         self._gate = gate
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = tasks or Supervisor()
+        self._task: Supervised | None = None
         self.note = ""
 
     def start(self) -> None:
         """Begins, or goes on, where there is something to do."""
-        self._task = asyncio.create_task(self._run(), name="reembedding")
+        self._task = self._tasks.start("reembedding", self._run)
 
     async def stop(self) -> None:
         """Stops after the batch in hand; what was made is kept for the next start."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task.stop()
 
     async def follow_switch(self, rebuild: Callable[[], Awaitable[None]]) -> None:
         """Runs `rebuild`, and serves with the embedding that the ledger's vectors have by then.
@@ -112,7 +112,7 @@ class Reembedder:
     async def wait(self) -> None:
         """Returns once the work is done."""
         if self._task is not None:
-            await self._task
+            await self._task.wait()
 
     async def _run(self) -> None:
         while True:

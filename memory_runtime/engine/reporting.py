@@ -44,7 +44,14 @@ def stats(engine: MemoryEngine, scope: Scope | None) -> Stats:
         mode=engine.settings.mode,
         stale=not (engine.ledger.healthy and engine.follower.in_step),
         graph=engine.graphs.state(),
-        notes=(*engine.notes, *engine.gates.notes, *engine.vectors.notes, *filter(None, (engine.reembedder.note,))),
+        tasks=engine.metrics.tasks.told(),
+        notes=(
+            *engine.notes,
+            *engine.gates.notes,
+            *engine.vectors.notes,
+            *filter(None, (engine.reembedder.note,)),
+            *engine.metrics.tasks.notes,
+        ),
     )
 
 

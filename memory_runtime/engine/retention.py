@@ -31,6 +31,7 @@ from memory_runtime.stores.contracts import AuditEntry
 from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.stores.values import Kept, Restored
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ SLICE: Final = 1000
 BATCH: Final = 200
 MOST_AT_ONCE: Final = 20_000
 """Memories chosen by one sweep: what the choice holds in memory. A larger excess takes another sweep at once."""
+STOP_GRACE: Final = 15.0
 REST: Final = 1.0
 """Rest for each second of work: a sweep takes at most half of one core."""
 
@@ -136,18 +138,18 @@ class Retention:
         self.enabled = settings.retention_enabled
         self._stop = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._task: Supervised | None = None
 
     def start(self) -> None:
         """Begins the sweeps; one that finds nothing enabled costs nothing."""
         self._metrics.archive_bytes.set_function(self.archives.total_bytes)
-        self._task = asyncio.create_task(self._sweeps(), name="retention")
+        self._task = self._metrics.tasks.start("retention", self._sweeps)
 
     async def stop(self) -> None:
         """Ends the sweep after the batch that it is at."""
         self._stop.set()
         if self._task is not None:
-            await self._task
+            await self._task.stop(STOP_GRACE)
         async with self._one_at_a_time:
             pass  # a sweep that somebody asked for ends too, before the ledger is closed
 

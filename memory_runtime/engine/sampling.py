@@ -30,11 +30,13 @@ from memory_runtime.scoring.search import View
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.sessions import Ledger
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.supervision import Supervised
 
 RING: Final = 256
 WAITING: Final = 2
 LEVELS: Final = (1, 5, 10, 20, 50, 100)
 WINDOW: Final = 100
+STOP_GRACE: Final = 15.0
 REST: Final = 20.0
 """Rest for each second that a comparison works: it costs at most 5 % of one core."""
 LEDGER_REST: Final = 1.0
@@ -84,7 +86,7 @@ class Sampling:
         self._scores: dict[tuple[str, int], deque[float]] = {}
         self._chance = random.Random()  # noqa: S311 -- which answers are compared is no secret
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="oracle", initializer=_lower_priority)
-        self._task: asyncio.Task[None] | None = None
+        self._task: Supervised | None = None
 
     def reload(self, settings: SMFSettings) -> None:
         """Takes over how many answers are compared, and which questions mix in words."""
@@ -140,7 +142,7 @@ class Sampling:
 
     def start(self) -> None:
         """Begins to compare what is set aside."""
-        self._task = asyncio.create_task(self._comparisons(), name="recall-sampling")
+        self._task = self._metrics.tasks.start("recall-sampling", self._comparisons)
 
     async def stop(self) -> None:
         """Ends the comparison that is under way, at its next run of rows."""
@@ -148,13 +150,14 @@ class Sampling:
         self._stop.set()
         self._arrived.set()
         if self._task is not None:
-            await self._task
+            await self._task.stop(STOP_GRACE)
         self._thread.shutdown(wait=True)
 
     async def _comparisons(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
-            await self._arrived.wait()
+            if not self._waiting:
+                await self._arrived.wait()
             self._arrived.clear()
             while self._waiting and not self._stop.is_set():
                 sample = self._waiting.popleft()

@@ -25,6 +25,7 @@ from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Applied, Collection, TailTrimmed
 from memory_runtime.stores.sessions import Ledger, LedgerView, Loaded
 from memory_runtime.stores.values import Facts
+from memory_runtime.telemetry.supervision import Supervised, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,17 @@ class _Taken(NamedTuple):
 class Snapshots:
     """The snapshots of one engine: `restore` at the start, a background task, a last save at the end."""
 
-    def __init__(self, ledger: Ledger, follower: Follower, settings: SMFSettings) -> None:
+    def __init__(
+        self, ledger: Ledger, follower: Follower, settings: SMFSettings, tasks: Supervisor | None = None
+    ) -> None:
         self._ledger = ledger
         self._follower = follower
         self._settings = settings
         self._directory: Path = settings.data_dir / DIRECTORY
         self._saved_seq = 0
         self._saved_at = time.monotonic()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = tasks or Supervisor()
+        self._task: Supervised | None = None
 
     # ---- loading ----
 
@@ -123,15 +127,13 @@ class Snapshots:
         """Begins to save in the background, unless the settings say never."""
         self._saved_at = time.monotonic()
         if self._settings.index_snapshot_seconds:
-            self._task = asyncio.create_task(self._rounds(), name="index-snapshots")
+            self._task = self._tasks.start("index-snapshots", self._rounds)
 
     async def stop(self) -> None:
         """Lets a save that is under way finish, and saves once more where a restart would gain by it."""
         if self._task is None:
             return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await self._task.stop()
         if self._behind() >= WORTH_SAVING:
             with contextlib.suppress(SomaError):
                 await self.save()
@@ -149,7 +151,8 @@ class Snapshots:
                 await self.save()
             except SomaError as error:
                 log.warning("the index snapshot was put off: %s", error)
-            self._saved_at = time.monotonic()
+            finally:
+                self._saved_at = time.monotonic()
 
     async def save(self) -> bool:
         """Writes a snapshot of this moment; searches and writes go on. False where there is nothing fit to save."""

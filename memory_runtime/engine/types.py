@@ -142,6 +142,8 @@ class Stats:
     stale: bool = False
     notes: tuple[str, ...] = ()
     graph: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    """Background tasks by name: state, failures so far, and the last of them."""
 
 
 @dataclass(frozen=True, slots=True)

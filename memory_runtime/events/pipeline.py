@@ -78,4 +78,6 @@ class Pipeline:
 
     async def stop(self, grace: float = 5.0) -> None:
         """Finishes the deliveries in flight; what was not delivered waits in the outbox."""
-        await asyncio.gather(*(relay.stop(grace) for relay in self.relays))
+        for result in await asyncio.gather(*(relay.stop(grace) for relay in self.relays), return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("a relay did not stop as it should", exc_info=result)

@@ -21,6 +21,7 @@ from memory_runtime.model import failpoints
 from memory_runtime.model.errors import SomaError
 from memory_runtime.stores.contracts import HistoryLost, Lineage, TailTrimmed
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ class Relay:
         self._passed = 0
         self._looked = 0.0
         self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = metrics.tasks
+        self._task: Supervised | None = None
         self._lag = metrics.sink_lag.labels(sink.name)
         self._delivered = metrics.sink_delivered.labels(sink.name)
         self._failed = metrics.sink_failures.labels(sink.name)
@@ -91,16 +93,13 @@ class Relay:
 
     def start(self) -> None:
         """Begins; the ledger must be open."""
-        self._task = asyncio.create_task(self._run(), name=f"relay-{self.sink.name}")
+        self._task = self._tasks.start(f"relay-{self.sink.name}", self._run)
 
     async def stop(self, grace: float = 5.0) -> None:
         """Finishes the delivery in flight, within `grace` seconds, and gives the lease back."""
         self._stopping.set()
         if self._task is not None:
-            done, _ = await asyncio.wait({self._task}, timeout=grace)
-            if not done:
-                self._task.cancel()
-                await asyncio.wait({self._task})
+            await self._task.stop(grace)
         # what cannot be given back runs out by itself
         with contextlib.suppress(SomaError):
             await self._lease.release()

@@ -21,6 +21,7 @@ from memory_runtime.events.backoff import in_words, pause_after
 from memory_runtime.events.connecting import client_options, reach, require_topics
 from memory_runtime.model.errors import Unavailable
 from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.telemetry.supervision import Supervised, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +43,20 @@ OnUpdates = Callable[[Sequence[ConfigUpdate]], Awaitable[None]]
 class ConfigWatcher:
     """Runs until stopped; the brokers' absence only costs it news."""
 
-    def __init__(self, settings: SMFSettings, *callbacks: OnUpdates) -> None:
+    def __init__(self, settings: SMFSettings, *callbacks: OnUpdates, tasks: Supervisor | None = None) -> None:
         self._settings = settings
         self._callbacks = callbacks
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = tasks or Supervisor()
+        self._task: Supervised | None = None
 
     def start(self) -> None:
         """Begins to listen."""
-        self._task = asyncio.create_task(self._run(), name="config-updates")
+        self._task = self._tasks.start("config-updates", self._run)
 
     async def stop(self) -> None:
         """Ends at once: nothing is in flight that would be missed."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await self._task.stop()
 
     async def _run(self) -> None:
         failures = 0

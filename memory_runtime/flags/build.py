@@ -5,9 +5,15 @@ from __future__ import annotations
 from memory_runtime.flags.flags import Apply, Flags
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.telemetry.backends import BackendMetrics
+from memory_runtime.telemetry.supervision import Supervisor
 
 
-def build_flags(settings: SMFSettings, apply: Apply, metrics: BackendMetrics | None = None) -> Flags:
+def build_flags(
+    settings: SMFSettings,
+    apply: Apply,
+    metrics: BackendMetrics | None = None,
+    tasks: Supervisor | None = None,
+) -> Flags:
     """Flags that have not been started; without etcd they are what is configured. Raises SettingsError."""
     if not settings.etcd_endpoints:
         return Flags(settings, apply)
@@ -23,4 +29,4 @@ def build_flags(settings: SMFSettings, apply: Apply, metrics: BackendMetrics | N
         ) from None
     target = redis_target(settings)
     cache = None if target is None else RedisKeyValueStore(target.client(), target.guard(metrics), prefix="soma:")
-    return Flags(settings, apply, etcd=Etcd(settings, metrics), cache=cache)
+    return Flags(settings, apply, etcd=Etcd(settings, metrics), cache=cache, tasks=tasks)

@@ -15,12 +15,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memory_runtime.flags.table import FLAGS, flag_named, parse_value
 from memory_runtime.model.errors import InvalidArgument, SomaError, Unavailable, Unprocessable
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.interfaces import IKeyValueStore, JsonValue
+from memory_runtime.telemetry.supervision import Supervised, Supervisor
 
 if TYPE_CHECKING:
     from memory_runtime.flags.etcd import Etcd
@@ -74,6 +76,7 @@ class Flags:
         etcd: Etcd | None = None,
         cache: IKeyValueStore | None = None,
         clock: Callable[[], float] = time.time,
+        tasks: Supervisor | None = None,
     ) -> None:
         self._settings = settings
         self._apply = apply
@@ -86,7 +89,8 @@ class Flags:
         self._problems: dict[str, str] = {}
         self._unknown: tuple[str, ...] = ()
         self._refreshing = asyncio.Lock()
-        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._supervisor = tasks or Supervisor()
+        self._tasks: tuple[Supervised, ...] = ()
 
     async def start(self) -> None:
         """Reads the flags once, waiting for etcd no longer than its time-out, and goes on watching."""
@@ -94,16 +98,14 @@ class Flags:
             return
         await self.refresh()
         self._tasks = (
-            asyncio.create_task(self._watch(self._etcd), name="flags-watch"),
-            asyncio.create_task(self._tick(), name="flags-tick"),
+            self._supervisor.start("flags-watch", partial(self._watch, self._etcd)),
+            self._supervisor.start("flags-tick", self._tick),
         )
 
     async def stop(self) -> None:
         """Ends watching, and the connections."""
         for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+            await task.stop()
         if self._etcd is not None:
             await self._etcd.close()
         if self._cache is not None:

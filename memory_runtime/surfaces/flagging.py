@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from memory_runtime.flags import Flags
 from memory_runtime.settings import LoadedSettings, SettingsError, SMFSettings, reload_settings
+from memory_runtime.telemetry.supervision import Supervisor, stop_all
 
 if TYPE_CHECKING:
     from memory_runtime.events.watching import ConfigUpdate, ConfigWatcher
@@ -22,10 +23,13 @@ Reread = Callable[[], LoadedSettings]
 class FlagWatch:
     """Begun before the first request is served, so that it already meets the flags."""
 
-    def __init__(self, settings: SMFSettings, flags: Flags, reread: Reread | None = None) -> None:
+    def __init__(
+        self, settings: SMFSettings, flags: Flags, reread: Reread | None = None, tasks: Supervisor | None = None
+    ) -> None:
         """`reread` is called at each configuration update; without it the settings stay as they are."""
         self._flags = flags
         self._reread = reread
+        self._tasks = tasks
         self._watcher = self._listener(settings)
 
     async def start(self) -> None:
@@ -36,9 +40,7 @@ class FlagWatch:
 
     async def stop(self) -> None:
         """Ends listening."""
-        if self._watcher is not None:
-            await self._watcher.stop()
-        await self._flags.stop()
+        await stop_all(*([self._watcher.stop] if self._watcher is not None else []), self._flags.stop)
 
     def _listener(self, settings: SMFSettings) -> ConfigWatcher | None:
         if settings.kafka_bootstrap_servers is None or not (settings.etcd_endpoints or self._reread):
@@ -47,7 +49,7 @@ class FlagWatch:
             from memory_runtime.events.watching import ConfigWatcher
         except ImportError:  # the extra is not installed: the relay says so
             return None
-        return ConfigWatcher(settings, self._read_settings, self._read_flags)
+        return ConfigWatcher(settings, self._read_settings, self._read_flags, tasks=self._tasks)
 
     async def _read_flags(self, updates: Sequence[ConfigUpdate]) -> None:
         await self._flags.refresh()

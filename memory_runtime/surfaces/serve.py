@@ -28,6 +28,7 @@ from memory_runtime.surfaces.grpc.server import GrpcServer
 from memory_runtime.surfaces.http.app import build_app, product_version
 from memory_runtime.surfaces.service import Phase, Service
 from memory_runtime.telemetry.heartbeat import Heartbeat
+from memory_runtime.telemetry.supervision import stop_all
 from memory_runtime.telemetry.tracing import start_exporting
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ async def serve(settings: SMFSettings, reread: Reread | None = None) -> None:
     engine = service.engine
     sinks: list[Sink] = [*engine.graphs.sinks, *engine.vectors.sinks]
     pipeline = Pipeline(settings, engine.ledger, engine.metrics, engine.clock, also=sinks)
-    watch = FlagWatch(settings, service.flags, reread)
+    watch = FlagWatch(settings, service.flags, reread, engine.metrics.tasks)
     listener = _listen(settings)
     grpc_server = GrpcServer(service)
     http_server = _http_server(service)
@@ -132,9 +133,7 @@ async def serve(settings: SMFSettings, reread: Reread | None = None) -> None:
             await asyncio.gather(grpc_server.stop(grace), http_task, return_exceptions=True)
     finally:
         listener.close()
-        await watch.stop()
-        await pipeline.stop()
-        await service.close()
+        await stop_all(watch.stop, pipeline.stop, service.close)
         await service.engine.close()
         await heartbeat.stop()
         if traces is not None:

@@ -49,7 +49,7 @@ class Service:
         self._authenticator = Authenticator(TokenSource(settings), disabled=settings.auth_disabled)
         self._shared_rate = build_shared_rate(settings, engine.metrics.backends)
         self._limiter = self._limiter_of(settings)
-        self.flags = build_flags(settings, self.reload, engine.metrics.backends)
+        self.flags = build_flags(settings, self.reload, engine.metrics.backends, engine.metrics.tasks)
 
     def anonymous(self, headers: Mapping[str, str]) -> bool:
         """Whether a request for `/stats` (names in lower case) is let in without a token: then it is shown less."""

@@ -13,6 +13,7 @@ from memory_runtime.model.errors import SomaError
 from memory_runtime.telemetry.backends import BackendMetrics
 from memory_runtime.telemetry.caching import CacheMetrics
 from memory_runtime.telemetry.cardinality import FirstValues
+from memory_runtime.telemetry.supervision import Supervisor
 from memory_runtime.telemetry.vectors import VectorMetrics
 
 _LATENCY: Final = (
@@ -131,6 +132,7 @@ class Metrics:
             "soma_memory_dlq_letters", "Dead letters that were tried again, by what became of them.", "outcome"
         )
         self.vectors = VectorMetrics(self.registry)
+        self.tasks = Supervisor(self.registry)
         self._stored: dict[str, tuple[Counter, Histogram]] = {}
         self._answered: dict[tuple[str, str, str], tuple[Counter, Histogram, Counter]] = {}
         self.build = Info("soma_memory_build", "How the runtime is made.", registry=self.registry)

@@ -37,6 +37,7 @@ from memory_runtime.stores.resilience.deadline import no_deadline
 from memory_runtime.stores.sessions import Ledger, LedgerView
 from memory_runtime.stores.values import Facts
 from memory_runtime.telemetry.caching import CacheMetrics
+from memory_runtime.telemetry.supervision import logged
 
 MOST_MARKED: Final = 512
 """Writes of one unit that are marked; a larger one, a bulk, is left to each replica's following."""
@@ -124,8 +125,9 @@ class RecordCache:
     async def _learn_later(self) -> None:
         while True:
             await asyncio.sleep(LEARN_AGAIN_SECONDS)
-            if await self._learn():
-                return
+            with logged("looking for the generation that the read cache is of"):
+                if await self._learn():
+                    return
 
     def outdate(self, generation: int) -> None:
         """The ledger's rows changed without changes to tell of: what was cached is not to be found again.
@@ -341,7 +343,8 @@ class RecordCache:
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         async def quietly() -> None:
-            with contextlib.suppress(SomaError):
+            # nobody waits for it: what it raises is told at once, or never
+            with logged("work beside the read cache"), contextlib.suppress(SomaError):
                 await work
 
         with no_deadline():

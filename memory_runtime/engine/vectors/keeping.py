@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import uuid
@@ -22,6 +21,7 @@ from memory_runtime.stores.contracts import Collection
 from memory_runtime.stores.interfaces import StoreWiped
 from memory_runtime.stores.sessions import Ledger, LedgerTransaction
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class VectorKeeper:
         self._follower = follower
         self._settings = settings
         self._metrics = metrics.vectors
+        self._supervisor = metrics.tasks
         self._clock = clock
         if store is not None:
             follower.residency.enforce()
@@ -69,9 +70,9 @@ class VectorKeeper:
         )
         self.feed = None if store is None else VectorFeed(ledger, store, placement, settings.vector_dim)
         self._holder = uuid.uuid4().hex
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[Supervised] = []
         self._has_turn = False
-        self._rebuilding: asyncio.Task[None] | None = None
+        self._rebuilding: Supervised | None = None
         self._passed: int | None = None
         self._due = 0.0
         self.note: str | None = None
@@ -106,17 +107,15 @@ class VectorKeeper:
                 self.note = f"the vector store is away: {error}"
                 log.warning("%s", self.note)
         self._due = self._clock() + self._settings.qdrant_reconcile_seconds
-        self._tasks = [asyncio.create_task(self._rounds(), name="index-budget")]
+        self._tasks = [self._supervisor.start("index-budget", self._rounds)]
         if self.store is not None:
-            self._tasks.append(asyncio.create_task(self._looks(), name="vector-store"))
+            self._tasks.append(self._supervisor.start("vector-store", self._looks))
 
     async def stop(self) -> None:
         """Ends what is under way; a fill goes on where it was."""
         for task in (*self._tasks, self._rebuilding):
             if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await task.stop()
         if self.store is not None:
             await self.store.close()
 
@@ -133,8 +132,6 @@ class VectorKeeper:
                     self._has_turn = await self._ledger.transact(self._takes_turn)
             except SomaError as error:
                 log.warning("looking after the index's budget was put off: %s", error.message)
-            except Exception:
-                log.exception("looking after the index's budget failed")
             turn += 1
             await asyncio.sleep(ROUND_SECONDS)
 
@@ -144,8 +141,6 @@ class VectorKeeper:
                 await self.look()
             except SomaError as error:
                 log.warning("looking after the vector store was put off: %s", error.message)
-            except Exception:
-                log.exception("looking after the vector store failed")
             finally:
                 self._has_turn = False
             await asyncio.sleep(LOOK_SECONDS)
@@ -238,9 +233,9 @@ class VectorKeeper:
     def begin_rebuild(self) -> bool:
         """`rebuild` in the background; False where one is under way. Raises Unprocessable where no store is named."""
         self._wanted()
-        if self._rebuilding is not None and not self._rebuilding.done():
+        if self._rebuilding is not None and not self._rebuilding.done:
             return False
-        self._rebuilding = asyncio.create_task(self._rebuild(), name="vector-store-rebuild")
+        self._rebuilding = self._supervisor.start("vector-store-rebuild", self._rebuild)
         return True
 
     async def _rebuild(self) -> None:

@@ -171,6 +171,9 @@ class Links:
                 await gone.wait()
             except errors.Failures as error:
                 log.debug("no notices for now: %s", error)
+            except Exception:
+                # without notices followers only look later, but nobody may be left without them unsaid
+                log.exception("listening for notices failed")
             finally:
                 if connection is not None:
                     connection.terminate()

@@ -135,9 +135,16 @@ class Writer:
                 self._run(part)
             if not ended and (self._nudged.is_set() or time.monotonic() - looked >= LOOK_SECONDS):
                 self._nudged.clear()
-                self._look()
+                self._look_safely()
                 looked = time.monotonic()
         self._link.close()
+
+    def _look_safely(self) -> None:
+        try:
+            self._look()
+        except Exception:
+            # a defect: without this thread no writer would ever be answered again
+            log.exception("a look at what others have committed failed")
 
     def _gather(self) -> tuple[list[Job[Any]], bool]:
         """What waits, up to a group; True once nothing will come any more."""

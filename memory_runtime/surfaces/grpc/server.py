@@ -20,6 +20,7 @@ from memory_runtime.surfaces.grpc.guard import Guard
 from memory_runtime.surfaces.grpc.legacy import LegacyMemoryService
 from memory_runtime.surfaces.grpc.v2 import MemoryServiceV2
 from memory_runtime.surfaces.service import Service
+from memory_runtime.telemetry.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class GrpcServer:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._health = health_aio.HealthServicer()
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher: Supervised | None = None
         self.port = 0
         self._server = grpc.aio.server(
             interceptors=[Guard(service)],
@@ -72,12 +73,12 @@ class GrpcServer:
                 remedy="stop what uses it, or choose another with --grpc-port or SOMA_GRPC_PORT",
             )
         await self._server.start()
-        self._watcher = asyncio.create_task(self._watch(), name="grpc-health")
+        self._watcher = self._service.engine.metrics.tasks.start("grpc-health", self._watch)
 
     async def stop(self, grace: float) -> None:
         """Says that it is not serving, lets calls in flight finish for `grace` seconds, then ends."""
         if self._watcher is not None:
-            self._watcher.cancel()
+            await self._watcher.stop()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 

@@ -212,7 +212,10 @@ async def test_the_outbox_tells_every_column(place: Place) -> None:
         "created": True,
         "origin": "elsewhere",
         "trace": "00-ab-cd-01",
+        # drawn by the ledger
+        "history": change.history,
     }
+    assert change.history
     assert differing(change, Change(**told)) == {}
 
 
