@@ -1,4 +1,8 @@
-"""Filters of the old service: equality on payload fields, in SQL, with the answers of `stores.sqlite.filters`."""
+"""`stores.filtering` in PostgreSQL: jsonb values compared, with bound parameters.
+
+jsonb has no room for the character NUL: in what filters see of a payload, and in what they ask for, it is two others,
+and the first of these is two as well, so that different texts stay different.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,21 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from memory_runtime.model.canonical import canonical_json
-from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import Scope
+from memory_runtime.stores import filtering
+from memory_runtime.stores.filtering import Condition
 from memory_runtime.stores.postgres.session import Bound
 from memory_runtime.stores.values import Visible
 
-MAX_FILTERS: Final = 32
+ESCAPE: Final = "\ue000"
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def storable(canonical: str) -> str:
-    """Canonical JSON as jsonb takes it: a NUL, which PostgreSQL has no room for, is U+FFFD in what filters see."""
-    return _NUL.sub(lambda found: f"{found[1]}\ufffd", canonical) if "\\u0000" in canonical else canonical
+    """Canonical JSON as jsonb takes it."""
+    if ESCAPE in canonical:
+        canonical = canonical.replace(ESCAPE, f"{ESCAPE}1")
+    return _NUL.sub(lambda found: f"{found[1]}{ESCAPE}0", canonical) if "\\u0000" in canonical else canonical
 
 
 def in_scope(
@@ -46,55 +52,21 @@ def visible(bound: Bound, what: Visible) -> str:
 
 
 def conditions(bound: Bound, filters: Mapping[str, Any]) -> list[str]:
-    """One condition a filter; all must hold. Raises InvalidArgument naming the filter.
-
-    A key names a payload field, or a path with dots (`metadata.source`). Values compare by type and value; 1 equals
-    1.0, and null is a field that is there and is null.
-    """
-    if len(filters) > MAX_FILTERS:
-        raise InvalidArgument(f"filters: more than {MAX_FILTERS}", field="filters", remedy="send fewer filters")
-    return [_condition(bound, key, wanted) for key, wanted in filters.items()]
+    """One condition a filter; all must hold. Raises InvalidArgument naming the filter."""
+    return [_condition(bound, one) for one in filtering.conditions(filters)]
 
 
-def _condition(bound: Bound, key: str, wanted: Any) -> str:
-    if not isinstance(key, str) or not key or len(key) > 256 or '"' in key or not key.isprintable():
-        raise InvalidArgument(
-            f"filters: {key!r} is not a field name", field="filters", remedy="name a payload field without quotes"
-        )
-    paths = [[key]]
-    if "." in key and all(key.split(".")):
-        paths.append(key.split("."))
-    text = storable(canonical_json(wanted, field=f"filters.{key}"))
-    alternatives = [_equals(bound, path, text, wanted) for path in paths]
-    column = _column(bound, key, wanted)
-    if column is not None:
-        alternatives.append(f"(m.fields -> {bound(key)}::text IS NULL AND {column})")
+def _condition(bound: Bound, one: Condition) -> str:
+    text = storable(one.text)
+    alternatives = [f"{_field(bound, path)} = {bound(text)}::text::jsonb" for path in one.paths]
+    if one.column is not None:
+        value = one.wanted if isinstance(one.wanted, str) else float(one.wanted)
+        # a text with NUL is no memory type
+        value = value.replace("\0", ESCAPE) if isinstance(value, str) else value
+        alternatives.append(f"({_field(bound, one.paths[0])} IS NULL AND m.{one.column} = {bound(value)})")
     return f"({' OR '.join(alternatives)})"
 
 
-def _equals(bound: Bound, path: list[str], text: str, wanted: Any) -> str:
-    steps = "".join(f" -> {bound(part)}::text" for part in path)
-    if isinstance(wanted, list | tuple | dict):
-        # lists and objects are equal when their canonical texts are: 1 in one is not 1.0 in the other
-        wanted_text = bound(text)
-        return (
-            # a payload with a NUL in it is no json to PostgreSQL
-            f"CASE WHEN strpos(m.payload, '\\u0000') = 0 THEN (m.payload::json{steps})::text = {wanted_text}::text"
-            f" ELSE m.fields{steps} = {wanted_text}::text::jsonb END"
-        )
-    return f"m.fields{steps} = {bound(text)}::text::jsonb"
-
-
-def _column(bound: Bound, key: str, wanted: Any) -> str | None:
-    """The server's own column of that name, which a payload's own field hides."""
-    if isinstance(wanted, bool) or not isinstance(wanted, str | int | float):
-        return None
-    if key == "memory_type":
-        return f"m.memory_type = {bound(str(wanted))}"
-    if key in {"importance", "importance_norm"}:
-        try:
-            number = float(wanted)
-        except (ValueError, OverflowError):
-            return "FALSE"
-        return f"m.{'importance_raw' if key == 'importance' else key} = {bound(number)}"
-    return None
+def _field(bound: Bound, path: list[str]) -> str:
+    names = [part.replace(ESCAPE, f"{ESCAPE}1").replace("\0", f"{ESCAPE}0") for part in path]
+    return "m.fields" + "".join(f" -> {bound(name)}::text" for name in names)

@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from memory_runtime.model.errors import Internal, SomaError, Unavailable
 from memory_runtime.settings import SettingsError
-from memory_runtime.stores.sqlite import fts
+from memory_runtime.stores.sqlite import filters, fts
 
 FILE_NAME: Final = "ledger.sqlite3"
 LOCK_NAME: Final = "ledger.lock"
@@ -33,6 +33,7 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     """A connection in autocommit mode, durable (WAL, synchronous=FULL) where it writes."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     fts.install(connection)
+    filters.install(connection)
     for pragma in _COMMON + (_WRITER if writer else _READER):
         connection.execute(pragma).close()
     return connection
