@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from memory_runtime.model.errors import Unavailable
 
 MOST_IN_FLIGHT = 256
+MOST_OF_ONE_TENANT = 192
+"""What is left is for all others, however much one tenant sends."""
 MOST_BUFFERED_BYTES = 64 << 20
 RETRY_AFTER = 1.0
 _REMEDY = "try again a little later, with fewer requests at once"
 
 
 class Admission:
-    """Counts requests in flight; beyond the bound a request is refused at once rather than queued for ever."""
+    """Counts requests in flight, and those of each tenant; beyond a bound a request is refused at once rather than
+    queued for ever.
+    """
 
-    def __init__(self, most: int = MOST_IN_FLIGHT, *, refused: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        most: int = MOST_IN_FLIGHT,
+        of_one: int = MOST_OF_ONE_TENANT,
+        *,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
         """`refused` is called for each request that is not let in."""
-        self._most = most
+        self._most, self._of_one = most, of_one
         self._refused = refused
+        self._by_tenant: Counter[str] = Counter()
         self.in_flight = 0
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
-        """Holds one place. Raises Unavailable when all are taken."""
-        if self.in_flight >= self._most:
+    def enter(self, tenant: str = "") -> Iterator[None]:
+        """Holds one place. Raises Unavailable when all are taken, or all that the tenant may have."""
+        if self.in_flight >= self._most or self._by_tenant[tenant] >= self._of_one:
             self._refused()
             raise Unavailable("too many requests at once", remedy=_REMEDY, retry_after=RETRY_AFTER)
         self.in_flight += 1
+        self._by_tenant[tenant] += 1
         try:
             yield
         finally:
             self.in_flight -= 1
+            self._by_tenant[tenant] -= 1
+            if not self._by_tenant[tenant]:
+                del self._by_tenant[tenant]
 
 
 class BodyBudget:

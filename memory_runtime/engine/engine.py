@@ -240,7 +240,9 @@ class MemoryEngine:
                 texts = [one.query or "" for one, vector in zip(requests, vectors, strict=True) if vector is None]
                 embedded = iter(await self.provider.embed(texts)) if texts else iter(())
                 now = self.clock()
-                deadline = time.monotonic() + self.settings.request_timeout_seconds
+                left = remaining()
+                allowed = self.settings.request_timeout_seconds
+                deadline = time.monotonic() + (allowed if left is None else min(left, allowed))
                 queries: Sequence[Query] = [
                     Query(one, next(embedded) if vector is None else vector, now, deadline)
                     for one, vector in zip(requests, vectors, strict=True)

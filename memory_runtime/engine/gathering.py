@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,10 @@ from typing import Final, NamedTuple
 
 from memory_runtime.engine.recalling import Query
 from memory_runtime.engine.types import RecallResult
+from memory_runtime.model.actor import work_for
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.records import Scope
+from memory_runtime.stores.resilience.deadline import deadline_after
 from memory_runtime.stores.sessions import Ledger, LedgerView
 
 MOST: Final = 64
@@ -42,48 +45,52 @@ class _Waiting:
 
 
 class Gathering:
-    """The recalls of one engine that may share a batch. Belongs to the event loop."""
+    """The recalls of one engine that may share a batch: those of one tenant. Belongs to the event loop.
 
-    def __init__(self, ledger: Ledger, answer: Answer, clock: Callable[[], float], lanes: int = 1) -> None:
-        """At most `lanes` batches are worked on at once."""
+    Each tenant has a line of its own and one batch at work, so that nobody waits for another tenant's searches.
+    """
+
+    def __init__(self, ledger: Ledger, answer: Answer, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._answer = answer
         self._clock = clock
-        self._lanes = lanes
-        self._busy = 0
-        self._line: deque[_Waiting] = deque()
+        self._lines: dict[str, deque[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, scope: Scope, queries: Sequence[Query]) -> Answered:
         """The answers of one caller's queries. Raises what answering them alone would raise."""
-        if self._busy < self._lanes and not self._line:
-            self._busy += 1
+        line = self._lines.get(scope.tenant)
+        if line is None:
+            self._lines[scope.tenant] = deque()
             try:
                 results = await self._ledger.read(lambda view: self._answer(view, scope, queries))
             finally:
-                self._busy -= 1
-                self._go_on()
+                self._go_on(scope.tenant)
             return Answered(queries, results)
         waiting = _Waiting(scope, queries, asyncio.get_running_loop().create_future())
-        self._line.append(waiting)
+        line.append(waiting)
         return await waiting.future
 
-    def _go_on(self) -> None:
-        if self._line and self._busy < self._lanes:
-            self._busy += 1
-            # of no caller: neither the deadline nor the trace of one is the batch's
-            task = asyncio.get_running_loop().create_task(self._serve(), name="recalls", context=contextvars.Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _go_on(self, tenant: str) -> None:
+        """After a batch of the tenant: the next, if somebody waits."""
+        if not self._lines[tenant]:
+            del self._lines[tenant]
+            return
+        # of no caller: neither the deadline nor the trace of one is the batch's
+        context = contextvars.Context()
+        context.run(work_for, tenant)
+        task = asyncio.get_running_loop().create_task(self._serve(tenant), name="recalls", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self) -> None:
+    async def _serve(self, tenant: str) -> None:
         batch: list[_Waiting] = []
         try:
-            while batch := self._next():
+            while batch := self._next(self._lines[tenant]):
                 now = self._clock()
                 for one in batch:
                     one.queries = [replace(query, now=now) for query in one.queries]
-                fates = await self._ledger.read(lambda view, batch=batch: self._fates(view, batch))  # type: ignore[misc]
+                fates = await self._read(batch)
                 for one, fate in zip(batch, fates, strict=True):
                     if one.future.done():
                         continue
@@ -99,14 +106,20 @@ class Gathering:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._busy -= 1
-            self._go_on()
+            self._go_on(tenant)
 
-    def _next(self) -> list[_Waiting]:
+    async def _read(self, batch: Sequence[_Waiting]) -> list[list[RecallResult] | Exception]:
+        """The batch's fates; the time it has is what the most patient of it has."""
+        latest = max(query.deadline for one in batch for query in one.queries)
+        with deadline_after(latest - time.monotonic()):
+            return await self._ledger.read(lambda view: self._fates(view, batch))
+
+    @staticmethod
+    def _next(line: deque[_Waiting]) -> list[_Waiting]:
         batch: list[_Waiting] = []
         count = 0
-        while self._line and (not batch or count + len(self._line[0].queries) <= MOST):
-            one = self._line.popleft()
+        while line and (not batch or count + len(line[0].queries) <= MOST):
+            one = line.popleft()
             if not one.future.done():  # done: who asked has gone
                 batch.append(one)
                 count += len(one.queries)

@@ -18,7 +18,7 @@ from memory_runtime.access import (
 )
 from memory_runtime.engine import MemoryEngine, Readiness
 from memory_runtime.flags import build_flags
-from memory_runtime.model.actor import act_as
+from memory_runtime.model.actor import act_as, work_for
 from memory_runtime.model.errors import RateLimited, SomaError, Unavailable
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SMFSettings
@@ -89,6 +89,7 @@ class Service:
             raise
         act_as(f"{'anonymous' if anonymous or self.settings.auth_disabled else 'token'}@{peer}")
         scope = scope_of(headers, self.settings)
+        work_for(scope.tenant)
         await self._spend(peer, scope.tenant)
         if self.phase is Phase.STARTING:
             refused.labels("starting").inc()

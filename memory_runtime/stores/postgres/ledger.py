@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from memory_runtime.model.errors import SomaError, Unavailable
@@ -23,6 +23,7 @@ from memory_runtime.stores.postgres.tracking import Mark
 from memory_runtime.stores.postgres.view import PostgresView
 from memory_runtime.stores.postgres.writer import MAX_GROUP, Job, Writer
 from memory_runtime.stores.resilience import BreakerPolicy, Guard, GuardPolicy, Retry
+from memory_runtime.stores.resilience.readers import MOST_WAITING, FairReaders
 from memory_runtime.stores.sessions import LedgerTransaction, LedgerView, Loaded
 from memory_runtime.stores.values import CountKey, VectorTable
 from memory_runtime.telemetry.backends import BackendMetrics
@@ -62,7 +63,7 @@ class PostgresLedger:
         self._on_generation: Callable[[int], None] | None = None
         self.on_lineage: Callable[[bool], None] | None = None
         self._places = max(1, settings.postgres_pool_size - 2)
-        self._readers = ThreadPoolExecutor(self._places, thread_name_prefix="ledger-reader")
+        self._readers = FairReaders(self._places, "ledger-reader")
         self._guards: dict[asyncio.AbstractEventLoop, Guard] = {}
         self._reader_ailment = self._note = ""
         self._damaged = False
@@ -111,7 +112,7 @@ class PostgresLedger:
         """Finishes queued commits and lets go of every connection. Blocking."""
         if self._writer is not None:
             self._writer.close()
-        self._readers.shutdown(wait=True)
+        self._readers.shutdown()
         if self._links is not None:
             self._links.close()
 
@@ -202,18 +203,12 @@ class PostgresLedger:
         """Runs a query on a reader's thread; it sees everything committed before.
 
         While PostgreSQL is away its circuit is open, and callers are refused at once; who finds no free thread waits
-        his turn, up to 256 of them.
+        for his tenant's turn.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            # `read_now` itself asks again on a fresh connection, so the guard does not
-            return await self._guard(loop).run(
-                "read", lambda: loop.run_in_executor(self._readers, self.read_now, query), retry=Retry.NEVER
-            )
-        except RuntimeError as error:
-            if "shutdown" not in str(error):
-                raise
-            raise Unavailable("the ledger is closed", remedy="retry when the runtime is up again") from None
+        # `read_now` itself asks again on a fresh connection, so the guard does not
+        return await self._guard(asyncio.get_running_loop()).run(
+            "read", lambda: asyncio.wrap_future(self._readers.submit(self.read_now, query)), retry=Retry.NEVER
+        )
 
     def _guard(self, loop: asyncio.AbstractEventLoop) -> Guard:
         guard = self._guards.get(loop)
@@ -223,7 +218,8 @@ class PostgresLedger:
                 attempts=1,
                 attempt_timeout=longest,
                 timeout=longest,
-                places=self._places,
+                # the readers have lines of their own, one for each tenant; a second one before them would be nobody's
+                places=MOST_WAITING + self._places,
                 breaker=BreakerPolicy(reset_after=0.5, reset_most=2.0),
             )
             guard = self._guards[loop] = Guard("postgres-ledger", policy, metrics=self._metrics)

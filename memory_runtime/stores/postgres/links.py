@@ -16,6 +16,7 @@ from memory_runtime.stores.postgres import errors
 from memory_runtime.stores.postgres.connecting import Target
 from memory_runtime.stores.postgres.flushing import CHANNEL
 from memory_runtime.stores.postgres.session import Session
+from memory_runtime.stores.resilience.deadline import check_time
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class _Lent(Session):
         self._links = links
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        check_time()
         return self._run(self._answer(method, arguments, options))
 
     async def _answer(self, method: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from memory_runtime.stores.resilience.deadline import check_time
+
 T = TypeVar("T")
 Runner = Callable[[Coroutine[Any, Any, T]], T]
 
@@ -25,6 +27,7 @@ class Session:
         self._run = run
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        check_time()
         return self._run(getattr(self.connection, method)(*arguments, **options))
 
     def rows(self, sql: str, *values: Any) -> list[Any]:

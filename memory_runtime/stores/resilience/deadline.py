@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
+from memory_runtime.model.errors import DeadlineExceeded
+
 _DEADLINE: Final[ContextVar[float | None]] = ContextVar("soma_deadline", default=None)
 
 
@@ -43,3 +45,10 @@ def remaining() -> float | None:
     """Seconds until the caller's deadline, negative once it has passed; None where there is none."""
     at = _DEADLINE.get()
     return None if at is None else at - time.monotonic()
+
+
+def check_time() -> None:
+    """Raises DeadlineExceeded once the caller's deadline has passed: called between the steps of long work."""
+    left = remaining()
+    if left is not None and left <= 0:
+        raise DeadlineExceeded("the deadline passed", field="deadline", remedy="allow more time, or ask for less")

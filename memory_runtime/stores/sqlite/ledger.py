@@ -9,14 +9,16 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
-from memory_runtime.model.errors import SomaError, Unavailable
+from memory_runtime.model.errors import DeadlineExceeded, SomaError, Unavailable
 from memory_runtime.model.records import MemoryRecord
 from memory_runtime.stores.contracts import Change, Committed, NormaliserFactory, Observer, Rows, Unit
 from memory_runtime.stores.migrating import HEAD, KNOWN, found_in, migrate
+from memory_runtime.stores.resilience.deadline import remaining
+from memory_runtime.stores.resilience.readers import FairReaders
 from memory_runtime.stores.sessions import LedgerTransaction, LedgerView, Loaded
 from memory_runtime.stores.sqlite import opening
 from memory_runtime.stores.sqlite.transacting import SQLiteTransaction
@@ -28,6 +30,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 READERS: Final = 4
+STEPS: Final = 50_000
+"""Steps of SQLite's machine between two looks at the deadline: about a millisecond."""
 QUICK_CHECK_BYTES: Final = 256 * 2**20
 
 
@@ -39,6 +43,12 @@ def _an_exception(one: BaseException) -> Exception:
     if not isinstance(one, Exception):
         raise one
     return one
+
+
+def _is_late() -> bool:
+    """Asked by SQLite within a statement: true ends it."""
+    left = remaining()
+    return left is not None and left <= 0
 
 
 class SQLiteLedger:
@@ -54,7 +64,7 @@ class SQLiteLedger:
         self._observer = observer
         self._writer: Writer | None = None
         self._lock: IO[str] | None = None
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
+        self._readers = FairReaders(READERS, "ledger-reader")
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._damaged = False
@@ -102,7 +112,7 @@ class SQLiteLedger:
         """Finishes queued commits, folds the log, gives the directory back. Blocking."""
         if self._writer is not None:
             self._writer.close()
-        self._readers.shutdown(wait=True)
+        self._readers.shutdown()
         for connection in self._connections:
             connection.close()
         self._connections.clear()
@@ -192,13 +202,11 @@ class SQLiteLedger:
         return await asyncio.wrap_future(self._submit(lambda transaction: run(transaction.view), alone=True))
 
     async def read(self, query: Callable[[LedgerView], T]) -> T:
-        """Runs a query on a reader's thread with its own connection; it sees everything committed before."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, query)
-        except RuntimeError as error:
-            if "shutdown" not in str(error):
-                raise
-            raise Unavailable("the ledger is closed", remedy="retry when the runtime is up again") from None
+        """Runs a query on a reader's thread with its own connection; it sees everything committed before.
+
+        It ends at the caller's deadline, within a statement too.
+        """
+        return await asyncio.wrap_future(self._readers.submit(self.read_now, query))
 
     def read_now(self, query: Callable[[LedgerView], T]) -> T:
         """`read`, blocking, on the calling thread."""
@@ -208,6 +216,10 @@ class SQLiteLedger:
             raise self._failed(error) from error
 
     def _failed(self, error: BaseException) -> SomaError:
+        if opening.code_of(error) & 0xFF == sqlite3.SQLITE_INTERRUPT:
+            return DeadlineExceeded(
+                "the query took too long", field="deadline", remedy="allow more time, or ask for less"
+            )
         self._damaged = self._damaged or opening.is_damage(error)
         log.warning("a query failed: %s", error)
         return opening.in_words(error)
@@ -216,6 +228,7 @@ class SQLiteLedger:
         view: SQLiteView | None = getattr(self._local, "view", None)
         if view is None:
             view = self._local.view = SQLiteView(opening.connect(self.path, writer=False))
+            view.connection.set_progress_handler(_is_late, STEPS)
             self._connections.append(view.connection)
         return view
 

@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from memory_runtime.model.actor import current_tenant
 from memory_runtime.model.errors import DeadlineExceeded, Internal, InvalidArgument, SomaError
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.resilience.deadline import deadline_after
@@ -95,7 +96,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
         allowed = self._service.settings.request_timeout_seconds
         remaining = context.time_remaining()
         seconds = allowed if remaining is None else min(allowed, remaining)
-        with self._service.admission.enter(), deadline_after(seconds):
+        with self._service.admission.enter(current_tenant()), deadline_after(seconds):
             try:
                 async with asyncio.timeout(max(0.0, seconds)):
                     with request_span(method, headers):

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from memory_runtime.model.actor import current_tenant
 from memory_runtime.model.errors import DeadlineExceeded, PayloadTooLarge, SomaError
 from memory_runtime.stores.resilience.deadline import deadline_after
 from memory_runtime.surfaces.http.errors import error_response, unforeseen
@@ -74,7 +75,7 @@ class Guard:
             headers, peer, wrong_is_forbidden=not ERA_TWO.match(path), open_to_all=path == "/stats"
         )
         seconds = self._service.settings.request_timeout_seconds
-        with self._service.admission.enter(), deadline_after(seconds):
+        with self._service.admission.enter(current_tenant()), deadline_after(seconds):
             try:
                 async with asyncio.timeout(seconds) as deadline, self._body(headers, receive) as replay:
                     with request_span(_span_name(scope), headers):

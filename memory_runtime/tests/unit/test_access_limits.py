@@ -90,6 +90,19 @@ def test_admission_refuses_beyond_the_bound_and_frees_the_place_after_an_error()
         assert admission.in_flight == 1
 
 
+def test_admission_keeps_places_that_one_tenant_cannot_take():
+    admission = Admission(4, of_one=3)
+    with contextlib.ExitStack() as places:
+        for _ in range(3):
+            places.enter_context(admission.enter("hostile"))
+        with pytest.raises(Unavailable), admission.enter("hostile"):
+            pass
+        places.enter_context(admission.enter("polite"))
+    assert not admission._by_tenant
+    with admission.enter("hostile"):
+        assert admission.in_flight == 1
+
+
 def test_body_budget_always_has_room_for_one_largest_body():
     budget = BodyBudget(10, room_for=100)
     budget.take(100)

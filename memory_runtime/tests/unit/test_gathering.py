@@ -17,7 +17,8 @@ from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.sessions import Ledger, LedgerView
 
-ONE, OTHER = Scope("one", "notes"), Scope("other", "notes")
+ONE, OTHER = Scope("one", "notes"), Scope("one", "mail")
+STRANGER = Scope("stranger", "notes")
 
 
 class Reader:
@@ -119,3 +120,19 @@ async def test_who_has_gone_is_not_answered_and_holds_nobody_up() -> None:
         await gone
     assert answers.batches == [(ONE, [1]), (ONE, [3])]
     assert seqs(await desk.ask(ONE, [query(4)])) == [4], "the lane is free again"
+
+
+async def test_nobody_waits_for_the_batch_of_another_tenant() -> None:
+    reader, answers = Reader(), Answers()
+    desk = gathering(reader, answers)
+    reader.open.clear()
+    hostile = [asyncio.create_task(desk.ask(ONE, [query(n)])) for n in range(1, 50)]
+    await asyncio.sleep(0)
+    polite = asyncio.create_task(desk.ask(STRANGER, [query(7)]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert reader.reads == 2, "the other tenant's recall waits in the line of the first"
+    reader.open.set()
+    assert seqs(await polite) == [7]
+    await asyncio.gather(*hostile)
+    assert not desk._lines, "the line of a tenant that is answered is kept"
