@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.stores.contracts import Unit
-from memory_runtime.stores.postgres import migrating
-from memory_runtime.tests.contract.conftest import ask, close, postgres_place, settings_for, sqlite_place
+from memory_runtime.stores.postgres.migrations.versions.ledger_0005 import MEND
+from memory_runtime.tests.contract.conftest import ask, close, postgres_place, sqlite_place
 from memory_runtime.tests.ledgers import ACME, identity, put
 
 KEYS = st.sampled_from(
@@ -153,8 +153,7 @@ def test_fields_of_an_older_release_are_made_anew(database: str) -> None:
         r"UPDATE memories SET fields ="
         r" regexp_replace(payload, '(?<!\\)((?:\\\\)*)\\u0000', '\1' || U&'\FFFD', 'g')::jsonb",
     )
-    ask(database, "UPDATE soma_alembic_version SET version_num = '0003'")
-    migrating.migrate(settings_for(database))
+    ask(database, MEND)
     place = postgres_place(database)
     ledger = place.open()
     for n, text in enumerate(texts):
