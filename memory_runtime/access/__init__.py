@@ -6,6 +6,7 @@ settings and telemetry.
 
 from memory_runtime.access.admission import Admission, BodyBudget
 from memory_runtime.access.ratelimit import FleetLimiter, RateLimiter
+from memory_runtime.access.reading import ReadingPlaces
 from memory_runtime.access.tenancy import scope_of
 from memory_runtime.access.tokens import Authenticator, TokenSource, laptop_token_file, presented_token
 
@@ -15,6 +16,7 @@ __all__ = [
     "BodyBudget",
     "FleetLimiter",
     "RateLimiter",
+    "ReadingPlaces",
     "TokenSource",
     "laptop_token_file",
     "presented_token",

@@ -61,9 +61,14 @@ class BodyBudget:
         self, most: int = MOST_BUFFERED_BYTES, *, room_for: int = 0, refused: Callable[[], None] = lambda: None
     ) -> None:
         """`refused` is called for each request whose bytes do not fit."""
+        self._least = most
         self._most = max(most, room_for)
         self._refused = refused
         self.held = 0
+
+    def keep_room_for(self, count: int) -> None:
+        """Takes over the size of a single largest body."""
+        self._most = max(self._least, count)
 
     def take(self, count: int) -> None:
         """Counts bytes in. Raises Unavailable when the budget is spent."""

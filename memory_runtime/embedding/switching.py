@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from memory_runtime.embedding.contract import EmbeddingProvider, Vectors
+
+
+@runtime_checkable
+class _Timed(Protocol):
+    timeout_seconds: float
 
 
 class SwitchingProvider:
@@ -33,6 +38,12 @@ class SwitchingProvider:
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of the serving provider."""
         return await self.serving.embed(texts)
+
+    def allow(self, seconds: float) -> None:
+        """Lets each batch take so long from now on, where a provider has a time-out at all."""
+        for provider in (self.serving, self.target):
+            if isinstance(provider, _Timed):
+                provider.timeout_seconds = seconds
 
     def describe(self) -> dict[str, Any]:
         """What the serving provider says, and the revision that is being prepared."""

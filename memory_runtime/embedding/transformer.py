@@ -35,7 +35,7 @@ class TransformerProvider:
         self.dim = model.encoder.shape.hidden
         self.revision = model.revision
         self._encoder = model.encoder
-        self._timeout = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._tokenizer = _tokenizer(model)
         self._cache = VectorCache(cache_entries, self.dim)
         limit_threads(1)
@@ -82,10 +82,10 @@ class TransformerProvider:
 
     async def _in_time(self, lane: Lane, texts: Sequence[str]) -> Vectors:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(lane.submit(texts)), self._timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(lane.submit(texts)), self.timeout_seconds)
         except TimeoutError:
             raise DeadlineExceeded(
-                f"embedding: {len(texts)} texts were not embedded in {self._timeout:g} s",
+                f"embedding: {len(texts)} texts were not embedded in {self.timeout_seconds:g} s",
                 field="embedding_timeout_seconds",
                 remedy="raise embedding_timeout_seconds, give the service more CPU, or send vectors",
             ) from None

@@ -169,6 +169,8 @@ class MemoryEngine:
         self._storekeeper = Storekeeper(self.ledger, self.provider, settings, self.clock, self.cache.commit)
         self._importer = Importer(self.ledger, self.provider, self._storekeeper, settings, self.clock)
         self.sampling.reload(settings)
+        self.vectors.route.hybrid_default = settings.hybrid_recall_default
+        self.provider.allow(settings.embedding_timeout_seconds)
         self.graphs.enabled = settings.graph_mirror_enabled
         self.cache.enabled = settings.cache_enabled
 

@@ -3,8 +3,16 @@
 The environment wins over mounted secrets, these over the file, and the file over the defaults. May import model.
 """
 
-from memory_runtime.settings.loading import LoadedSettings, load_settings
+from memory_runtime.settings.loading import LoadedSettings, files_stamp, load_settings
 from memory_runtime.settings.reloading import RELOADABLE, reload_settings
 from memory_runtime.settings.schema import SettingsError, SMFSettings
 
-__all__ = ["RELOADABLE", "LoadedSettings", "SMFSettings", "SettingsError", "load_settings", "reload_settings"]
+__all__ = [
+    "RELOADABLE",
+    "LoadedSettings",
+    "SMFSettings",
+    "SettingsError",
+    "files_stamp",
+    "load_settings",
+    "reload_settings",
+]

@@ -93,6 +93,31 @@ def load_settings(
     return LoadedSettings(settings, origins, (*_warnings(env, unknown), *without_effect(settings, origins)))
 
 
+def files_stamp(
+    *, environ: Mapping[str, str] | None = None, config_file: Path | str | None = None
+) -> tuple[tuple[str, int, int, int], ...]:
+    """Name, inode, time of change and size of each file that `load_settings` reads: different once one has changed.
+
+    A mounted ConfigMap or Secret is a link into a directory that is replaced whole: its files' inodes change.
+    """
+    env = os.environ if environ is None else environ
+    path = config_file or env.get("SOMA_CONFIG_FILE")
+    folder = env.get("SOMA_SECRETS_DIR") or env.get("SOMA_SECRETS_PATH")
+    files = [Path(path)] if path else []
+    found = []
+    try:
+        files += sorted(Path(folder).iterdir()) if folder else []
+    except OSError:
+        found.append((str(folder), 0, 0, 0))
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found.append((str(file), status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
+
+
 Layer = dict[str, tuple[Any, str]]
 
 

@@ -10,6 +10,7 @@ from memory_runtime.settings.schema import SMFSettings
 RELOADABLE: frozenset[str] = frozenset(
     {
         "api_token",
+        "api_token_file",
         "cache_enabled",
         "cors_origins",
         "drain_seconds",

@@ -32,6 +32,8 @@ async def consume(settings: SMFSettings, *, dead_letters: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # the signal's own effect would end the process
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: a consumer reads its settings only when it starts")
     metrics, vitals = Metrics(), Vitals()
     server = _probes(settings, metrics, vitals)
     port = int(server.server_port)

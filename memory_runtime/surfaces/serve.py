@@ -23,7 +23,7 @@ from memory_runtime.events.brokers import brokers, without_the_extra
 from memory_runtime.model import failpoints
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.collector import keep_what_is_there
-from memory_runtime.surfaces.flagging import FlagWatch, Reread
+from memory_runtime.surfaces.flagging import FlagWatch, Reread, Stamp
 from memory_runtime.surfaces.grpc.server import GrpcServer
 from memory_runtime.surfaces.http.app import build_app, product_version
 from memory_runtime.surfaces.service import Phase, Service
@@ -97,8 +97,9 @@ def _http_server(service: Service) -> _HttpServer:
     return _HttpServer(config)
 
 
-async def serve(settings: SMFSettings, reread: Reread | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; `reread` gives fresh settings at a configuration update.
+async def serve(settings: SMFSettings, reread: Reread | None = None, stamp: Stamp | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; `reread` gives fresh settings at SIGHUP, at a configuration update, and when
+    `stamp`, which tells the state of the settings' files, changes.
 
     Raises SettingsError where it cannot start.
     """
@@ -114,7 +115,8 @@ async def serve(settings: SMFSettings, reread: Reread | None = None) -> None:
     engine = service.engine
     sinks: list[Sink] = [*engine.graphs.sinks, *engine.vectors.sinks]
     pipeline = Pipeline(settings, engine.ledger, engine.metrics, engine.clock, also=sinks)
-    watch = FlagWatch(settings, service.flags, reread, engine.metrics.tasks)
+    watch = FlagWatch(settings, service.flags, reread, engine.metrics.tasks, stamp)
+    loop.add_signal_handler(signal.SIGHUP, watch.reload)
     listener = _listen(settings)
     grpc_server = GrpcServer(service)
     http_server = _http_server(service)
@@ -129,6 +131,7 @@ async def serve(settings: SMFSettings, reread: Reread | None = None) -> None:
             await _drain(service, grpc_server)
         finally:
             http_server.should_exit = True
+            http_server.config.timeout_graceful_shutdown = max(1, round(service.settings.drain_seconds))
             grace = service.settings.drain_seconds if service.phase is Phase.DRAINING else 0.0
             await asyncio.gather(grpc_server.stop(grace), http_task, return_exceptions=True)
     finally:

@@ -21,8 +21,10 @@ from memory_runtime.flags import build_flags
 from memory_runtime.model.actor import act_as, work_for
 from memory_runtime.model.errors import RateLimited, SomaError, Unavailable
 from memory_runtime.model.records import Scope
-from memory_runtime.settings import SMFSettings
+from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.shared_rate import build_shared_rate
+
+log = logging.getLogger(__name__)
 
 
 class Phase(enum.Enum):
@@ -44,12 +46,16 @@ class Service:
         self.started_at = time.time()
         refused = engine.metrics.refused
         self.admission = Admission(refused=refused.labels("in_flight").inc)
-        self.body_limit = int(settings.max_request_body_mb * (1 << 20))
         self.bodies = BodyBudget(room_for=self.body_limit, refused=refused.labels("bytes").inc)
         self._authenticator = Authenticator(TokenSource(settings), disabled=settings.auth_disabled)
         self._shared_rate = build_shared_rate(settings, engine.metrics.backends)
         self._limiter = self._limiter_of(settings)
         self.flags = build_flags(settings, self.reload, engine.metrics.backends, engine.metrics.tasks)
+
+    @property
+    def body_limit(self) -> int:
+        """The largest body of a request, in bytes."""
+        return int(self.settings.max_request_body_mb * (1 << 20))
 
     def anonymous(self, headers: Mapping[str, str]) -> bool:
         """Whether a request for `/stats` (names in lower case) is let in without a token: then it is shown less."""
@@ -105,13 +111,28 @@ class Service:
 
     def reload(self, settings: SMFSettings) -> None:
         """Takes over settings of which only reloadable ones differ: here, in the engine, and for the log."""
-        before, self.settings = self.settings, settings
+        before, self.settings = self.settings, self._with_a_token(settings)
+        settings = self.settings
+        self.bodies.keep_room_for(self.body_limit)
         limit = (settings.rate_limit_max, settings.rate_limit_window_seconds)
         if limit != (before.rate_limit_max, before.rate_limit_window_seconds):
             self._limiter = self._limiter_of(settings)
         if settings.log_level != before.log_level:
             logging.getLogger().setLevel(settings.log_level)
         self.engine.reload(settings)
+
+    def _with_a_token(self, settings: SMFSettings) -> SMFSettings:
+        """Takes over another token. Without a usable one the last good token stays: a reload locks nobody out."""
+        kept = {name: getattr(self.settings, name) for name in ("api_token", "api_token_file")}
+        if all(getattr(settings, name) == value for name, value in kept.items()):
+            return settings
+        try:
+            self._authenticator = Authenticator(TokenSource(settings), disabled=settings.auth_disabled)
+        except SettingsError as error:
+            log.error("the last good token stays in force: %s", error)  # noqa: TRY400 -- one sentence says it all
+            return settings.model_copy(update=kept)
+        log.info("the token was changed")
+        return settings
 
     async def readiness(self) -> Readiness:
         """The engine's readiness; never ready while starting or draining."""

@@ -87,7 +87,7 @@ class ApproximateRoute:
         self._placement = placement
         self._store = store
         self._metrics = metrics
-        self._hybrid_default = hybrid_default
+        self.hybrid_default = hybrid_default
         self._patience = patience
 
     async def complete(
@@ -137,7 +137,7 @@ class ApproximateRoute:
 
     def _mixes_words(self, query: Query) -> bool:
         request = query.request
-        wanted = self._hybrid_default if request.hybrid is None else request.hybrid
+        wanted = self.hybrid_default if request.hybrid is None else request.hybrid
         return wanted and (request.query is not None or bool(request.terms))
 
     async def _from_ledger(

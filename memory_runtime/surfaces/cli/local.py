@@ -35,7 +35,7 @@ def serve(arguments: argparse.Namespace) -> int:
     import logging
 
     from memory_runtime.model.errors import SomaError
-    from memory_runtime.settings import SettingsError, load_settings
+    from memory_runtime.settings import SettingsError, files_stamp, load_settings
     from memory_runtime.surfaces.serve import serve as run
     from memory_runtime.surfaces.serve import with_token
     from memory_runtime.telemetry.logs import configure_logging
@@ -60,7 +60,8 @@ def serve(arguments: argparse.Namespace) -> int:
         if where is not None:
             print(where, file=sys.stderr)
         overrides = {name: getattr(arguments, name, None) for name in _OVERRIDES}
-        asyncio.run(run(settings, lambda: adjusted(load_settings(config_file=arguments.config, overrides=overrides))))
+        reread = lambda: adjusted(load_settings(config_file=arguments.config, overrides=overrides))  # noqa: E731
+        asyncio.run(run(settings, reread, lambda: files_stamp(config_file=arguments.config)))
     except SettingsError as error:
         raise CommandFailed(str(error), error.exit_code) from None
     except SomaError as error:

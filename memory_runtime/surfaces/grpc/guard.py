@@ -1,27 +1,31 @@
 """The interceptor that every call passes: token, tenant, rate, admission, deadline, and errors by the one table.
 
-Fails closed: a method that is not of the open services is guarded, and one that is not unary-unary is refused.
+Every method is served as one that streams its requests: of those the transport holds a few KiB until they are asked
+for, whereas it takes in a unary request whole before anybody has looked at the token. Fails closed: a method that is
+not of the open services is guarded, and one that is not unary-unary is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
 import logging
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
+from memory_runtime.access import ReadingPlaces
+from memory_runtime.access.admission import MOST_BUFFERED_BYTES
 from memory_runtime.model.actor import current_tenant
-from memory_runtime.model.errors import DeadlineExceeded, Internal, InvalidArgument, SomaError
+from memory_runtime.model.errors import DeadlineExceeded, Internal, PayloadTooLarge, SomaError
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.resilience.deadline import deadline_after
+from memory_runtime.surfaces.grpc.failing import abort, bare, one_message, parsed
+from memory_runtime.surfaces.grpc.open_methods import open_handler, open_places
 from memory_runtime.surfaces.service import Service
 from memory_runtime.telemetry.tracing import request_span
 
@@ -34,7 +38,8 @@ OPEN_SERVICES = (
     "/grpc.reflection.v1.ServerReflection/",
 )
 OPEN_METHODS = frozenset({"/somafractalmemory.MemoryService/Health"})
-_CODES = {code.name: code for code in grpc.StatusCode}
+PATIENCE_SECONDS: Final = 2.0
+"""How long an admitted caller may take to send a request while others wait to send theirs."""
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
@@ -45,6 +50,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
     def __init__(self, service: Service) -> None:
         self._service = service
         self._handlers: dict[str, Any] = {}
+        self._readers = ReadingPlaces(self._most_readers, patience=PATIENCE_SECONDS)
+        self._open_readers = open_places()
+
+    def _most_readers(self) -> int:
+        return max(4, MOST_BUFFERED_BYTES // max(1, self._service.body_limit))
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The handler of a call, guarded unless it is open."""
@@ -53,27 +63,32 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
         if known is not None:
             return known
         handler = await continuation(details)
-        if handler is None or method.startswith(OPEN_SERVICES) or method in OPEN_METHODS:
-            return handler
-        if handler.unary_unary is None:
+        if handler is None:
+            return None
+        if method.startswith(OPEN_SERVICES) or method in OPEN_METHODS:
+            made = open_handler(handler, self._open_readers)
+        elif handler.unary_unary is None:
             raise AssertionError(f"{method} is not unary-unary: teach the guard before serving it")
-        guarded = self._handlers[method] = grpc.unary_unary_rpc_method_handler(
-            self._guarded(handler, method),
-            # None hands over the bytes: nothing is parsed for a caller who has not been admitted.
-            request_deserializer=None,
-            response_serializer=handler.response_serializer,
-        )
-        return guarded
+        else:
+            made = grpc.stream_unary_rpc_method_handler(
+                self._guarded(handler, method),
+                # None hands over the bytes: nothing is parsed for a caller who has not been admitted.
+                request_deserializer=None,
+                response_serializer=handler.response_serializer,
+            )
+        self._handlers[method] = made
+        return made
 
     def _guarded(self, handler: Any, method: str) -> Behaviour:
-        async def call(request: Any, context: Any) -> Any:
+        async def call(_: Any, context: Any) -> Any:
             began = time.perf_counter()
             failure: SomaError | None = None
             answer: Any = None
             try:
-                answer = await self._serve(handler, method, request, context)
+                answer = await self._serve(handler, method, context)
             except SomaError as error:
-                failure = error
+                # its traceback holds the frames that hold the request: in a cycle with this one, until a collection
+                failure = bare(error)
             except Exception:  # the last resort: a defect answers without its traceback
                 log.exception("call failed", extra={"method": method})
                 failure = Internal(
@@ -85,12 +100,12 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
             if log.isEnabledFor(logging.INFO):
                 log.info("call", extra={"method": method, "status": status, "seconds": round(seconds, 6)})
             if failure is not None:
-                await context.abort(_CODES[failure.status.grpc], failure.message, trailing_metadata(failure))
+                await abort(context, failure)
             return answer
 
         return call
 
-    async def _serve(self, handler: Any, method: str, raw: bytes, context: Any) -> Any:
+    async def _serve(self, handler: Any, method: str, context: Any) -> Any:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         CALLER.set(await self._service.admit(headers, peer_address(context.peer())))
         allowed = self._service.settings.request_timeout_seconds
@@ -99,21 +114,28 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
         with self._service.admission.enter(current_tenant()), deadline_after(seconds):
             try:
                 async with asyncio.timeout(max(0.0, seconds)):
-                    with request_span(method, headers):
-                        return await handler.unary_unary(_parsed(handler, raw), context)
+                    raw = one_message(await self._readers.read(context.read))
+                    return await self._answer(handler, method, headers, raw, context)
             except TimeoutError:
                 raise DeadlineExceeded(
                     f"no answer within {seconds:.3g} s",
                     remedy="allow more time, or try again: a store is safe to repeat",
                 ) from None
 
-
-def _parsed(handler: Any, raw: bytes) -> Any:
-    try:
-        return handler.request_deserializer(raw)
-    except DecodeError:
-        message = "the request is not a message of this method"
-        raise InvalidArgument(message, remedy="use the published proto; reflection serves it") from None
+    async def _answer(self, handler: Any, method: str, headers: dict[str, str], raw: bytes, context: Any) -> Any:
+        limit, budget = self._service.body_limit, self._service.bodies
+        if len(raw) > limit:  # the transport's own limit is that of the start, or above
+            raise PayloadTooLarge(
+                f"the request is larger than {limit} bytes",
+                remedy="send less at once, or raise SOMA_MAX_REQUEST_BODY_MB",
+            )
+        size = len(raw)
+        budget.take(size)
+        try:
+            with request_span(method, headers):
+                return await handler.unary_unary(parsed(handler, raw), context)
+        finally:
+            budget.give_back(size)
 
 
 def peer_address(peer: str) -> str:
@@ -121,13 +143,3 @@ def peer_address(peer: str) -> str:
     address = urllib.parse.unquote(peer)
     kind, _, rest = address.partition(":")
     return rest.rpartition(":")[0] if kind in {"ipv4", "ipv6"} else address
-
-
-def trailing_metadata(error: SomaError) -> tuple[tuple[str, str | bytes], ...]:
-    """The error body as trailing metadata: its JSON in `soma-error-bin`, and each field as ASCII for plain clients."""
-    body = error.body()
-    fields = [(f"soma-{name}", value.encode("ascii", "replace").decode()) for name, value in body.items() if value]
-    if error.retry_after is not None:
-        fields.append(("retry-after", f"{error.retry_after:.3f}"))
-    printable = [(name, "".join(c if c.isprintable() else "?" for c in value)) for name, value in fields]
-    return (("soma-error-bin", json.dumps(body, ensure_ascii=False).encode()), *printable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -28,6 +29,24 @@ HEALTH_EVERY_SECONDS = 1.0
 LEGACY_NAME = legacy_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 V2_NAME = v2_pb2.DESCRIPTOR.services_by_name["MemoryService"].full_name
 
+MOST_CONNECTIONS = 1024
+_LARGEST_MESSAGE = "grpc.max_receive_message_length"
+_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    # Without it a second server shares the port in silence, and half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 256),
+    # Without it the transport takes in ever more of a request that nobody has asked for yet.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+    # A connection that never speaks HTTP/2, one that makes no calls, and one whose other end is gone do not stay.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 120_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+REBIND_TRIES = 200
+
 
 class GrpcServer:
     """The gRPC surface: both memory services, health and reflection, on one port."""
@@ -37,35 +56,30 @@ class GrpcServer:
         self._health = health_aio.HealthServicer()
         self._watcher: Supervised | None = None
         self.port = 0
-        self._server = grpc.aio.server(
-            interceptors=[Guard(service)],
-            options=[
-                ("grpc.max_receive_message_length", service.body_limit),
-                ("grpc.max_send_message_length", -1),
-                # Without it a second server shares the port in silence, and half of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_concurrent_streams", 256),
-            ],
-        )
+        self._guard = Guard(service)
+        self._limit = 0
+        self._replaced: set[asyncio.Task[None]] = set()
+        self._server = self._made()
+
+    def _made(self) -> Any:
+        """A server that does not listen yet. Its largest message is fixed with it."""
+        service = self._service
+        self._limit = service.body_limit
+        server = grpc.aio.server(interceptors=[self._guard], options=[*_OPTIONS, (_LARGEST_MESSAGE, self._limit)])
         legacy_grpc.add_MemoryServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            LegacyMemoryService(service), self._server
+            LegacyMemoryService(service), server
         )
-        v2_grpc.add_MemoryServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            MemoryServiceV2(service), self._server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        v2_grpc.add_MemoryServiceServicer_to_server(MemoryServiceV2(service), server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (LEGACY_NAME, V2_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        return server
 
     async def start(self) -> None:
         """Listens. Raises SettingsError when the address cannot be had."""
-        host, port = self._service.settings.grpc_host, self._service.settings.grpc_port
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = self._address(self._service.settings.grpc_port)
         await self._tell(ready=False)
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            self.port = 0
+        self.port = _bound(self._server, address)
         if self.port == 0:
             raise SettingsError(
                 f"grpc_port: cannot listen on {address}",
@@ -75,12 +89,32 @@ class GrpcServer:
         await self._server.start()
         self._watcher = self._service.engine.metrics.tasks.start("grpc-health", self._watch)
 
+    def _address(self, port: int) -> str:
+        host = self._service.settings.grpc_host
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def _renew(self) -> None:
+        """Has another server listen in place of this one, which takes larger messages; calls in flight finish."""
+        log.info("gRPC takes messages of up to %d bytes from now on", self._service.body_limit)
+        grace = self._service.settings.drain_seconds
+        stopping = asyncio.create_task(self._server.stop(grace), name="grpc-replaced")
+        self._replaced.add(stopping)
+        stopping.add_done_callback(self._replaced.discard)
+        self._server = self._made()
+        for _ in range(REBIND_TRIES):
+            await asyncio.sleep(0.01)  # the former server closes its listener in a thread of its own
+            if _bound(self._server, self._address(self.port)):
+                await self._server.start()
+                return
+        self._limit = 0  # tried again at the next turn
+        log.error("gRPC port %d could not be taken again; trying on", self.port)
+
     async def stop(self, grace: float) -> None:
         """Says that it is not serving, lets calls in flight finish for `grace` seconds, then ends."""
         if self._watcher is not None:
             await self._watcher.stop()
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        await asyncio.gather(self._server.stop(grace), *self._replaced)
 
     async def refresh_health(self) -> None:
         """Asks the engine now rather than at the next turn."""
@@ -90,6 +124,8 @@ class GrpcServer:
         while True:
             await asyncio.sleep(HEALTH_EVERY_SECONDS)
             try:
+                if self._service.body_limit > self._limit:
+                    await self._renew()
                 await self.refresh_health()
             except Exception:  # the watch must outlive any single failure; not ready is what it reports meanwhile
                 log.exception("readiness could not be determined")
@@ -99,3 +135,12 @@ class GrpcServer:
         state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", LEGACY_NAME, V2_NAME):
             await self._health.set(name, state)
+
+
+def _bound(server: Any, address: str) -> int:
+    """The port that the server took; 0 where it could not."""
+    try:
+        port: int = server.add_insecure_port(address)
+    except RuntimeError:
+        return 0
+    return port

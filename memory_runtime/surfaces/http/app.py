@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from memory_runtime.surfaces.http import (
     errors,
@@ -41,6 +41,8 @@ _HEADERS = {
     "X-Soma-Namespace": "`namespace` or `namespace:tenant`; absent: the default namespace.",
 }
 
+_EXPOSED = ["X-Request-ID", "X-Soma-Seq", "X-Soma-Id", "X-Soma-Version", "Idempotency-Replayed", "Retry-After"]
+
 
 def product_version() -> str:
     """The installed version of this distribution; `0` in a checkout that is not installed."""
@@ -59,23 +61,35 @@ def build_app(service: Service) -> ASGIApp:
     for room in (routes_verbs, routes_memories, routes_graph, routes_probes, routes_admin, routes_flags):
         app.include_router(room.router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    guarded: ASGIApp = Guard(app, service)
-    if not service.settings.cors_origins:
-        return guarded
-    return CORSMiddleware(
-        guarded,
-        allow_origins=service.settings.cors_origins,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=[
-            "X-Request-ID",
-            "X-Soma-Seq",
-            "X-Soma-Id",
-            "X-Soma-Version",
-            "Idempotency-Replayed",
-            "Retry-After",
-        ],
-    )
+    return Cors(Guard(app, service), service)
+
+
+class Cors:
+    """The headers that let a browser call from the origins in force; origins may change while the process serves."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._bare = app
+        self._service = service
+        self._origins: list[str] = []
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        origins = self._service.settings.cors_origins
+        if origins != self._origins:
+            self._origins, self._app = origins, self._wrapped(origins)
+        await self._app(scope, receive, send)
+
+    def _wrapped(self, origins: list[str]) -> ASGIApp:
+        if not origins:
+            return self._bare
+        return CORSMiddleware(
+            self._bare,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+        )
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

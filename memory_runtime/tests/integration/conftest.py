@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,14 @@ COMMAND = [sys.executable, "-m", "memory_runtime.surfaces.cli"]
 START_SECONDS = 60.0
 
 
-def clean_environment(**settings: str) -> dict[str, str]:
-    """This process's environment without settings of ours, with the hash embedding, which needs no weights."""
+def clean_environment(**settings: str | None) -> dict[str, str]:
+    """This process's environment without settings of ours, with the hash embedding, which needs no weights.
+
+    A setting that is None is left out, even where it is one of those set here.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SOMA_") or name == "SOMA_CACHE"}
-    return kept | {"SOMA_EMBEDDING_PROVIDER": "hash", "SOMA_DRAIN_SECONDS": "5"} | settings
+    wanted = kept | {"SOMA_EMBEDDING_PROVIDER": "hash", "SOMA_DRAIN_SECONDS": "5"} | settings
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 @dataclasses.dataclass
@@ -100,7 +104,7 @@ def faketime_library() -> Path:
     return found[0]
 
 
-def start(folder: Path, arguments: list[str], settings: dict[str, str]) -> Server:
+def start(folder: Path, arguments: list[str], settings: Mapping[str, str | None]) -> Server:
     data_dir, log_path = folder / "data", folder / f"log-{uuid.uuid4().hex}.jsonl"
     command = [*COMMAND, "serve", "--http-host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--http-port", "0"]
     command += ["--grpc-port", "0", "--data-dir", str(data_dir), *arguments]
@@ -129,7 +133,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts servers of the test's own: `serve("--half-life", "1d", SOMA_RATE_LIMIT_MAX="5")`."""
     running: list[Server] = []
 
-    def starter(*arguments: str, **settings: str) -> Server:
+    def starter(*arguments: str, **settings: str | None) -> Server:
         running.append(start(tmp_path, list(arguments), settings))
         return running[-1]
 

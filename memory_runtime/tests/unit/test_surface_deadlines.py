@@ -14,11 +14,15 @@ from memory_runtime.surfaces.grpc.guard import Guard as GrpcGuard
 from memory_runtime.surfaces.http.guard import Guard as HttpGuard
 
 
+async def admit(*_: object, **__: object) -> Scope:
+    return Scope("acme", "notes")
+
+
 def service(seconds: float) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(request_timeout_seconds=seconds),
         admission=SimpleNamespace(enter=contextlib.nullcontext),
-        admit=lambda *_, **__: Scope("acme", "notes"),
+        admit=admit,
         body_limit=100,
         bodies=SimpleNamespace(take=lambda _: None, give_back=lambda _: None),
     )
@@ -48,8 +52,13 @@ async def test_grpc_hands_on_the_sooner_of_the_callers_deadline_and_ours(asked: 
     async def behave(*_: object) -> None:
         heard.append(remaining())
 
-    context = SimpleNamespace(invocation_metadata=dict, peer=lambda: "ipv4:127.0.0.1:1", time_remaining=lambda: asked)
+    async def read() -> bytes:
+        return b""
+
+    context = SimpleNamespace(
+        invocation_metadata=dict, peer=lambda: "ipv4:127.0.0.1:1", time_remaining=lambda: asked, read=read
+    )
     handler = SimpleNamespace(request_deserializer=bytes, unary_unary=behave)
-    await GrpcGuard(service(7.0))._serve(handler, "/soma/Recall", b"", context)
+    await GrpcGuard(service(7.0))._serve(handler, "/soma/Recall", context)
     assert heard[0] is not None
     assert most - 1.0 < heard[0] <= most
