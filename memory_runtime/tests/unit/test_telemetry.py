@@ -9,13 +9,14 @@ import logging
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
 from memory_runtime.engine import MemoryEngine, RecallRequest
-from memory_runtime.model.errors import InvalidArgument, NotFound
+from memory_runtime.model.errors import Unavailable
 from memory_runtime.model.records import Scope, StoreItem
 from memory_runtime.telemetry.heartbeat import Heartbeat
 from memory_runtime.telemetry.logs import configure_logging
@@ -87,18 +88,21 @@ def test_two_engines_do_not_share_a_registry() -> None:
     assert second.registry.get_sample_value("http_404_requests_total") == 0.0
 
 
-async def test_the_engine_counts_what_it_did_and_what_it_refused(open_engine: Any, scope: Scope) -> None:
+async def test_the_engine_counts_what_it_did_and_what_it_refused(
+    open_engine: Any, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory_runtime.engine.engine.MIN_SEQ_WAIT_SECONDS", 0.05)
     engine: MemoryEngine = await open_engine(vector_dim=3)
     read = engine.metrics.registry.get_sample_value
     for n in range(3):
         await engine.store(scope, StoreItem((float(n),), {}, vector=np.ones(3, np.float32), importance=float(n)))
     await engine.recall(scope, RecallRequest(vector=np.ones(3, np.float32)))
-    with pytest.raises(InvalidArgument):
-        await engine.recall(scope, RecallRequest(vector=np.ones(3, np.float32), filters={'"': 1}))
+    with pytest.raises(Unavailable):
+        await engine.recall(scope, RecallRequest(vector=np.ones(3, np.float32), min_seq=99))
     await engine._housekeeper.measure()
     assert read("soma_memory_store_total", {"namespace": scope.namespace}) == 3
     assert read("soma_memory_recall_total") == 1
-    assert read("soma_memory_recall_errors_total", {"code": "INVALID_ARGUMENT"}) == 1
+    assert read("soma_memory_recall_errors_total", {"code": "UNAVAILABLE"}) == 1
     assert read("soma_memory_total_vectors") == 3
     assert read("soma_memory_ledger_head_seq") == read("soma_memory_index_applied_seq") == 3
     assert read("soma_memory_importance_quantile", {"quantile": "0.99"}) == pytest.approx(1.0, abs=0.01)
@@ -135,13 +139,14 @@ def test_names_that_callers_choose_do_not_grow_the_metrics_without_bound() -> No
     assert len(links) <= 102
 
 
-async def test_links_are_counted_by_what_became_of_them(open_engine: Any) -> None:
+async def test_links_are_counted_by_what_became_of_them(open_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await open_engine(vector_dim=3)
     scope = Scope("acme", "notes")
     await engine.store_bulk(scope, [StoreItem((one,), {}, vector=np.ones(3, np.float32)) for one in (1.0, 2.0)])
     await engine.link(scope, (1.0,), (2.0,), link_type="cites")
-    with pytest.raises(NotFound):
+    monkeypatch.setattr(engine.ledger, "commit", AsyncMock(side_effect=Unavailable("the disk is full")))
+    with pytest.raises(Unavailable):
         await engine.link(scope, (1.0,), (9.0,), link_type="cites")
     text = generate_latest(engine.metrics.registry).decode()
     assert 'sfm_graph_link_total{link_type="cites",status="ok",tenant="acme"} 1.0' in text
-    assert 'sfm_graph_link_total{link_type="cites",status="NOT_FOUND",tenant="acme"} 1.0' in text
+    assert 'sfm_graph_link_total{link_type="cites",status="UNAVAILABLE",tenant="acme"} 1.0' in text
