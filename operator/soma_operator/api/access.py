@@ -57,13 +57,14 @@ class Access(ApiModel):
     """Bearer token that callers present. Left out: one is generated once and never rotated by the operator."""
 
     jwt: Jwt | None = None
-    """Accept tokens of an identity provider."""
+    """Not built yet: answered by Stalled/NotImplemented. Accept tokens of an identity provider."""
 
     opa: Opa | None = None
-    """Ask Open Policy Agent about every request."""
+    """Not built yet: answered by Stalled/NotImplemented. Ask Open Policy Agent about every request."""
 
     tls: ServerTLS | None = None
-    """Serve HTTPS and gRPC over TLS. Left out: plain, for a mesh or an ingress in front."""
+    """Not built yet: answered by Stalled/NotImplemented. Serve HTTPS and gRPC over TLS. Left out: plain, for a mesh or
+    an ingress in front."""
 
     cors_origins: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=32)] = ()
     """Origins that browsers may call from, such as https://app.example.com. Left out: none."""

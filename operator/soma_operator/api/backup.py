@@ -59,7 +59,8 @@ class ConcurrencyPolicy(StrEnum):
 
 
 class SomaMemoryBackupSpec(ApiModel):
-    """With a schedule: a series of snapshots. Without: one, which is why such a spec cannot be changed."""
+    """Not built yet: a SomaMemoryBackup makes no snapshot, and its conditions say NotImplemented. With a schedule: a
+    series of snapshots. Without: one, which is why such a spec cannot be changed."""
 
     memory_ref: MemoryRef
     """The SomaMemory that is backed up. Immutable."""

@@ -114,7 +114,7 @@ class Kafka(ApiModel):
     """Authentication. Left out: none, or by the client certificate of tls."""
 
     strimzi: StrimziCluster | None = None
-    """Which Strimzi cluster this is, for topics.mode Strimzi or Auto."""
+    """Not built yet. Which Strimzi cluster this is, for topics.mode Strimzi or Auto."""
 
     tls: ClientTLS = Field(default_factory=ClientTLS)
     """Encryption of the connection. Left out: encrypted and fully verified."""

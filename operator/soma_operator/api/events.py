@@ -17,7 +17,8 @@ class Events(ApiModel):
     """What is published and consumed. A store never waits for Kafka: events leave through the outbox."""
 
     enabled: bool = False
-    """Whether changes are published and events consumed; needs endpoints.kafka."""
+    """Whether changes are published and events consumed; needs endpoints.kafka, and distributed mode: in embedded mode
+    it is not built yet, and KafkaReady says NotImplemented."""
 
     topic: TopicName = "memory.events"
     """Topic of changes to memories."""
@@ -60,19 +61,20 @@ class Topic(ApiModel):
 
 
 class Topics(ApiModel):
-    """Who makes the topics, and how. Topics hold data: they are deleted only with deletionPolicy Delete."""
+    """Who makes the topics, and how. Topics hold data: the operator never deletes them."""
 
     mode: TopicsMode = TopicsMode.AUTO
-    """Strimzi declares KafkaTopic resources, Admin asks the brokers, External leaves topics to you and only checks
-    them; Auto is Strimzi where its CRD is served and endpoints.kafka.strimzi is set, else Admin."""
+    """External leaves topics to you and only checks them. The others are not built yet, and TopicsReady says
+    NotImplemented: Strimzi declares KafkaTopic resources, Admin asks the brokers; Auto is Strimzi where its CRD is
+    served and endpoints.kafka.strimzi is set, else Admin."""
 
     partitions: Annotated[int, Field(ge=1, le=10000)] = 6
-    """Partitions of a topic without its own number. They only grow."""
+    """Not built yet. Partitions of a topic without its own number. They only grow."""
 
     replication_factor: Annotated[int, Field(ge=1, le=15)] = 3
-    """Copies of each partition. Fixed once a topic exists."""
+    """Not built yet. Copies of each partition. Fixed once a topic exists."""
 
     items: Annotated[
         tuple[Topic, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-map-keys": ["name"]})
     ] = ()
-    """Settings of single topics."""
+    """Not built yet. Settings of single topics."""

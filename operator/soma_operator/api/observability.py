@@ -59,10 +59,10 @@ class Observability(ApiModel):
     """json for machines, text for people."""
 
     service_monitor: ServiceMonitor = Field(default_factory=ServiceMonitor)
-    """A ServiceMonitor for the Prometheus operator."""
+    """Not built yet: MonitoringReady says NotImplemented. A ServiceMonitor for the Prometheus operator."""
 
     tracing: Tracing | None = None
-    """OpenTelemetry traces. Left out: none."""
+    """Not built yet: MonitoringReady says NotImplemented. OpenTelemetry traces. Left out: none."""
 
     rules = (
         Rule(

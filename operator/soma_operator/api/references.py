@@ -43,13 +43,15 @@ class ClientTLS(ApiModel):
 
     mode: TLSMode = TLSMode.VERIFY_FULL
     """VerifyFull checks the certificate's chain and host name, VerifyCA the chain only, Required encrypts without
-    checking who answers, Disabled sends everything, passwords too, in the clear."""
+    checking who answers, Disabled sends everything, passwords too, in the clear. VerifyCA and Required are built for
+    PostgreSQL alone: elsewhere they are answered by Stalled/NotImplemented."""
 
     ca_secret_ref: SecretKeyRef | None = None
     """Certificate authority to trust, PEM. Left out: the authorities of the runtime's image."""
 
     client_certificate_secret_name: DnsName | None = None
-    """Secret of type kubernetes.io/tls with the certificate and key that the runtime presents (mutual TLS)."""
+    """Secret of type kubernetes.io/tls with the certificate and key that the runtime presents (mutual TLS). Not built
+    yet for Qdrant: answered by Stalled/NotImplemented."""
 
     rules = (
         Rule(

@@ -101,13 +101,14 @@ class SomaMemorySpec(ApiModel):
     """Back ends of distributed mode."""
 
     external_secret: ExternalSecret | None = None
-    """Fill the referenced Secrets from a store such as Vault by external-secrets. Left out: you make them."""
+    """Not built yet: SecretsReady says NotImplemented. Fill the referenced Secrets from a store such as Vault by
+    external-secrets. Left out: you make them."""
 
     events: Events = Field(default_factory=Events)
-    """Events to and from Kafka."""
+    """Events to and from Kafka; not built yet for embedded mode."""
 
     topics: Topics = Field(default_factory=Topics)
-    """Who makes the topics, and how."""
+    """Who makes the topics, and how. Not built yet but for mode External: you make them."""
 
     access: Access = Field(default_factory=Access)
     """Who may call the service. Left out: holders of a generated token."""
@@ -125,17 +126,19 @@ class SomaMemorySpec(ApiModel):
     """Bounds on what is kept. Left out: everything is kept."""
 
     encryption: Encryption | None = None
-    """Encryption of stored payloads. Left out: what the volume does."""
+    """Not built yet: answered by Stalled/NotImplemented. Encryption of stored payloads. Left out: what the volume
+    does."""
 
     bootstrap: Bootstrap | None = None
-    """Begin with the content of a backup. Left out: begin empty."""
+    """Not built yet: answered by Stalled/NotImplemented. Begin with the content of a backup. Left out: begin empty."""
 
     pod_template: PodTemplate = Field(default_factory=PodTemplate)
     """What is added to every pod of the runtime."""
 
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
-    """What becomes of the memories when this resource is deleted. Retain keeps the volume and the topics, and a new
-    SomaMemory of the same name takes the volume over; Delete removes them for good."""
+    """What becomes of the memories when this resource is deleted. Retain keeps the volume, and a new SomaMemory of the
+    same name takes it over; Delete removes it for good. PostgreSQL, Qdrant and topics are yours: neither touches them.
+    """
 
     drift_policy: DriftPolicy = DriftPolicy.ENFORCE
     """What happens when somebody edits a child object: Enforce puts it back and reports who did it, Warn only reports
