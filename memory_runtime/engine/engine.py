@@ -26,6 +26,7 @@ from memory_runtime.engine.retention import Retention
 from memory_runtime.engine.sampling import Sampling
 from memory_runtime.engine.snapshots import Snapshots
 from memory_runtime.engine.starting import open_and_load
+from memory_runtime.engine.type_bound import TypeBound
 from memory_runtime.engine.types import (
     CoordinateHit,
     GraphPath,
@@ -87,6 +88,7 @@ class MemoryEngine:
         self.reembedder = Reembedder(ledger, follower, provider, self._gate, clock, metrics.tasks)
         self._housekeeper = Housekeeper(ledger, follower, self._access, metrics, clock, self.reembedder)
         self.snapshots = Snapshots(ledger, follower, settings, metrics.tasks)
+        self._types = TypeBound(settings.max_memory_types, follower.living_types)
         self._recaller = Recaller(follower, settings)
         self._gathering = Gathering(ledger, self._answer, clock)
         self._storekeeper = Storekeeper(ledger, provider, settings, clock, cache.commit)
@@ -196,7 +198,7 @@ class MemoryEngine:
         """Stores one memory durably: an upsert by coordinate, visible to every recall after the receipt.
 
         Raises InvalidArgument, PayloadTooLarge, Conflict (idempotency key with another body), Unprocessable (the
-        namespace is full), Unavailable, DeadlineExceeded.
+        namespace is full, or the tenant has too many memory types), Unavailable, DeadlineExceeded.
         """
         return (await self._store(scope, [check_item(scope, item, self.settings)], "store", idempotency_key))[0]
 
@@ -212,7 +214,8 @@ class MemoryEngine:
     ) -> list[StoreReceipt]:
         async with self._serving():
             self._refuse_beyond_cap(scope, len(checked))
-            with self.metrics.storing(scope.namespace, len(checked)):
+            types = self._types.room_for(scope.tenant, {one.item.memory_type for one in checked})
+            with types, self.metrics.storing(scope.namespace, len(checked)):
                 digest = body_hash(checked) if key is not None else ""
                 return await self._storekeeper.store(scope, checked, operation, key, digest)
 
@@ -396,7 +399,8 @@ class MemoryEngine:
         checked = [check_exported(scope, one, self.settings, path=f"items[{at}].") for at, one in enumerate(memories)]
         async with self._serving():
             self._refuse_beyond_cap(scope, len(checked))
-            with self.metrics.storing(scope.namespace, len(checked)):
+            types = self._types.room_for(scope.tenant, {one.checked.item.memory_type for one in checked})
+            with types, self.metrics.storing(scope.namespace, len(checked)):
                 return await self._importer.put_in(scope, checked, actor)
 
     async def neighbors(
@@ -420,7 +424,8 @@ class MemoryEngine:
         item = StoreItem(make_coordinate(coordinate), payload, memory_type)
         checked = check_item(scope, item, self.settings)
         async with self._serving():
-            return await self._storekeeper.store_coordinate(scope, checked)
+            with self._types.room_for(scope.tenant, [memory_type]):
+                return await self._storekeeper.store_coordinate(scope, checked)
 
     async def coordinate_recall(
         self, scope: Scope, coordinate: Coordinate, *, top_k: int = 5, memory_type: str = "memories"

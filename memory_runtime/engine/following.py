@@ -10,12 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory_runtime.engine.collections import CoordinateCollections
+from memory_runtime.engine.type_bound import types_of
 from memory_runtime.engine.vectors.residency import Residency
 from memory_runtime.model.records import Scope
 from memory_runtime.scoring import PINNED, ExactIndex, Partition, Profile, RowBatch, ScoringParams
@@ -116,6 +117,7 @@ class Follower:
         self.index = self.fresh_index()
         self.coordinates = CoordinateCollections()
         self.counts: Counter[CountKey] = Counter()
+        self._living: dict[str, Counter[str]] = {}
         self.applied_seq = 0
         self.facts: Mapping[str, str] | None = None
         """The ledger's facts that the index's rows were read under; None while that is not certain."""
@@ -167,7 +169,7 @@ class Follower:
             collections.put(identity, tenant, namespace, memory_type, text)
         with self._lock:
             self.index, self.coordinates = index, collections
-            self.counts = Counter(found.counts)
+            self.counts, self._living = Counter(found.counts), types_of(found.counts)
             self.applied_seq = found.seq
             self.in_step, self.outdated, self.lost = True, False, False
 
@@ -301,9 +303,27 @@ class Follower:
     def _count(self, change: Applied) -> None:
         write = change.write
         if isinstance(write, Put) and change.receipt.created:
-            self.counts[(write.scope.tenant, write.scope.namespace, write.memory_type, int(write.collection))] += 1
+            self._add(write, 1)
         elif isinstance(write, Delete):
-            self.counts[(write.scope.tenant, write.scope.namespace, write.memory_type, int(write.collection))] -= 1
+            self._add(write, -1)
+
+    def _add(self, write: Put | Delete, change: int) -> None:
+        """Counts a memory in or out; what has come to nothing is forgotten, or types that came and went would stay."""
+        scope, memory_type = write.scope, write.memory_type
+        counted: list[tuple[Counter[Any], Any]] = [
+            (self.counts, (scope.tenant, scope.namespace, memory_type, int(write.collection))),
+            (self._living.setdefault(scope.tenant, Counter()), memory_type),
+        ]
+        for counter, key in counted:
+            counter[key] += change
+            if not counter[key]:
+                del counter[key]
+        if not self._living[scope.tenant]:
+            del self._living[scope.tenant]
+
+    def living_types(self, tenant: str) -> Counter[str]:
+        """Memories of each type that the tenant has, over its namespaces; not to be changed."""
+        return self._living.get(tenant) or Counter()
 
     def _upsert(self, changes: Sequence[Applied]) -> None:
         # read from the stream after its memory was deleted, a put has no vector any more: the delete follows

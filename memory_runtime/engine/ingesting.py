@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from memory_runtime.embedding import EmbeddingProvider, payload_text
+from memory_runtime.engine.type_bound import refuse, types_of
 from memory_runtime.engine.validation import Checked, check_item, check_time
 from memory_runtime.model.coordinates import NAMESPACE_SOMA_COORDINATES, Coordinate, canonical_coordinate, memory_id
 from memory_runtime.model.errors import Internal, InvalidArgument, SomaError
@@ -97,6 +98,7 @@ class Ingestor:
         self._settings = settings
         self._clock = clock
         self._revision_known = False
+        self._types: dict[str, set[str]] = {}
 
     async def apply(self, events: Sequence[IncomingEvent]) -> list[Outcome | SomaError]:
         """Each event's fate, in order: an outcome once it is durable, or why it can never be applied as it is.
@@ -118,6 +120,7 @@ class Ingestor:
                     ready.append(_Ready(at, event, self._check(event)))
             except Exception as error:
                 fates[at] = _refusal(error)
+        ready = await self._within_bound(ready, fates)
         vectors = await self._vectors(ready)
         for one, found in zip(ready, vectors, strict=True):
             try:
@@ -133,6 +136,22 @@ class Ingestor:
         for (at, _), result in zip(units, committed, strict=True):
             fates[at] = _fate(result)
         return [fate for fate in fates if fate is not None]
+
+    async def _within_bound(self, ready: Sequence[_Ready], fates: list[Outcome | SomaError | None]) -> list[_Ready]:
+        """The events whose memory types a tenant may have; the others are refused. A new type costs a look."""
+        if all(one.event.memory_type in self._types.get(one.event.scope.tenant, ()) for one in ready):
+            return list(ready)
+        self._types = {tenant: set(types) for tenant, types in types_of(await self._ledger.counts()).items()}
+        most = self._settings.max_memory_types
+        kept = []
+        for one in ready:
+            types = self._types.setdefault(one.event.scope.tenant, set())
+            if one.event.memory_type not in types and len(types) >= most:
+                fates[one.at] = refuse(one.event.scope.tenant, most)
+                continue
+            types.add(one.event.memory_type)
+            kept.append(one)
+        return kept
 
     async def _commit(self, units: Sequence[Unit]) -> list[Committed | Exception]:
         """The fate of each unit. Where they fail together by a defect, halves are tried until the culprit is alone.

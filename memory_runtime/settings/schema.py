@@ -108,6 +108,12 @@ class SMFSettings(BaseSettings):
     top_k_max: int = Field(1000, ge=1, le=10_000, description="The largest top_k that a request may ask for.")
 
     max_memory_size: int = Field(0, ge=0, description="The most memories a tenant's namespace may hold; 0 is no cap.")
+    max_memory_types: int = Field(
+        1000, ge=1, le=1_000_000, description="The most memory types a tenant may have; each costs its every recall."
+    )
+    max_response_body_mb: float = Field(
+        32.0, gt=0, le=1024, description="The most MiB of memories that one answer may hold; more is a 413."
+    )
     retention_enabled: bool = Field(False, description="Whether anything is forgotten; the bounds below say what.")
     retention_ttl: OptionalDuration = Field(
         None, description="Memories stored longer ago than this, and without a ttl of their own, are forgotten."

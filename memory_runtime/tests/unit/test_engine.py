@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from memory_runtime.engine import MemoryEngine, RecallRequest
+from memory_runtime.engine.importing import ExportedMemory
 from memory_runtime.model.errors import (
     Conflict,
     InvalidArgument,
@@ -168,6 +169,35 @@ async def test_a_payload_beyond_the_limit_and_a_memory_beyond_the_cap_are_refuse
     await engine.store_bulk(scope, [item(n, [1, 0, 0]) for n in range(2)])
     with pytest.raises(Unprocessable, match="cap of 2"):
         await engine.store(scope, item(3, [1, 0, 0]))
+
+
+async def test_a_tenant_may_have_so_many_memory_types_by_whatever_door_they_come(
+    open_engine: Any, scope: Scope
+) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3, max_memory_types=3)
+    elsewhere, stranger = Scope(scope.tenant, "elsewhere"), Scope("stranger", "notes")
+    await engine.store(scope, item(1, [1, 0, 0], memory_type="a"))
+    await engine.store(elsewhere, item(1, [1, 0, 0], memory_type="b"))
+    # of many that come at once, as many are let in as there is room for
+    fates = await asyncio.gather(
+        *(engine.store(scope, item(n, [1, 0, 0], memory_type=f"new-{n}")) for n in range(20)), return_exceptions=True
+    )
+    assert sum(isinstance(fate, Unprocessable) for fate in fates) == 19
+    for refused in (
+        engine.store_bulk(scope, [item(2, [1, 0, 0], memory_type="a"), item(3, [1, 0, 0], memory_type="c")]),
+        engine.import_memories(scope, [ExportedMemory(item(4, [1, 0, 0], memory_type="d"), 1.0, 1.0, 1.0)]),
+        engine.coordinate_store(scope, (1.0, 2.0), {}, "e"),
+    ):
+        with pytest.raises(Unprocessable) as caught:
+            await refused
+        assert caught.value.field == "memory_type"
+        assert "SOMA_MAX_MEMORY_TYPES" in str(caught.value.remedy)
+    await engine.store(scope, item(5, [1, 0, 0], memory_type="a"))
+    await engine.store(stranger, item(1, [1, 0, 0], memory_type="c"))
+    await engine.delete(elsewhere, (1.0,))
+    await engine.store(scope, item(6, [1, 0, 0], memory_type="c"))
+    assert len(engine.follower.living_types(scope.tenant)) == 3
+    assert ("acme", "elsewhere", "b", 0) not in engine.follower.counts
 
 
 async def test_a_retry_with_the_same_key_is_answered_alike_and_stores_nothing_twice(

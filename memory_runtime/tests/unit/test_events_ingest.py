@@ -14,7 +14,7 @@ import pytest
 from memory_runtime.engine import Intake, build_intake
 from memory_runtime.engine.ingesting import EventOperation, IncomingEvent, Outcome
 from memory_runtime.model.coordinates import NAMESPACE_SOMA_COORDINATES, memory_id
-from memory_runtime.model.errors import Internal, SomaError, Unavailable
+from memory_runtime.model.errors import Internal, SomaError, Unavailable, Unprocessable
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.contracts import Collection, Committed, Put, Unit
@@ -74,6 +74,22 @@ async def test_each_event_of_a_batch_has_its_own_fate(intake: Intake) -> None:
     assert isinstance(refused, SomaError)
     assert "vector" in refused.message
     assert [change.version for change in await intake.ledger.tail(0)] == [1, 1]
+
+
+async def test_an_event_of_a_type_too_many_is_refused_until_there_is_room(tmp_path: Path) -> None:
+    settings = SMFSettings(data_dir=tmp_path / "data", embedding_provider="hash", vector_dim=DIM, max_memory_types=2)
+    opened = build_intake(settings)
+    await asyncio.to_thread(opened.open)
+    batch = [told(event_id=f"e{n}", memory_type=f"type-{n}") for n in range(4)]
+    first, second, third, fourth = await opened.ingestor.apply(batch)
+    assert (first, second) == (Outcome.APPLIED, Outcome.APPLIED)
+    assert isinstance(third, Unprocessable)
+    assert isinstance(fourth, Unprocessable)
+    record = await kept(opened, batch[0])
+    gone = told(event_id="gone", operation=EventOperation.DELETED, memory_type="type-0", id=str(record.id))
+    assert await opened.ingestor.apply([gone]) == [Outcome.APPLIED]
+    assert await opened.ingestor.apply([batch[2]]) == [Outcome.APPLIED]
+    await asyncio.to_thread(opened.close)
 
 
 async def test_events_are_applied_in_their_order(intake: Intake) -> None:
