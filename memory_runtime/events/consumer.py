@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
@@ -25,6 +25,7 @@ from memory_runtime.events.backoff import in_words, pause_after
 from memory_runtime.events.codec import origin_of, told
 from memory_runtime.events.connecting import reach, require_topics
 from memory_runtime.events.dead_letters import Letter, Morgue, letter_of
+from memory_runtime.events.gaps import Gap, Positions, missed
 from memory_runtime.events.kafka_sink import producer_of
 from memory_runtime.events.poison import Poison, poison_of
 from memory_runtime.events.polling import Reader, Unread, Unreadable, member_of, rewind
@@ -70,9 +71,14 @@ class Consumer:
     """Runs until told to stop. One per process."""
 
     def __init__(
-        self, settings: SMFSettings, ingestor: Applies, metrics: Metrics, identity: Callable[[], Awaitable[str]]
+        self,
+        settings: SMFSettings,
+        ingestor: Applies,
+        metrics: Metrics,
+        identity: Callable[[], Awaitable[str]],
+        positions: Positions | None = None,
     ) -> None:
-        """`identity` gives the origin whose events are dropped: our ledger's."""
+        """`identity` gives the origin whose events are dropped: our ledger's. `positions` is where the group stood."""
         self.partitions: frozenset[TopicPartition] = frozenset()
         self._settings = settings
         self._ingestor = ingestor
@@ -83,6 +89,9 @@ class Consumer:
         self._working: asyncio.Task[None] | None = None
         self._epoch = 0
         self._next: dict[TopicPartition, int] = {}
+        self._positions = positions
+        self._new: set[TopicPartition] = set()
+        self._expected: dict[TopicPartition, int] = {}
         self._stop = asyncio.Event()
         self._joined = self._careful = False
         for outcome in (*(one.value for one in Outcome), "own", "dead"):
@@ -145,7 +154,9 @@ class Consumer:
     ) -> None:
         """Gathers and decodes one batch while the one before is being made durable; batches never overtake."""
         epoch = self._epoch
+        await self._look_for_gaps(consumer)
         records = await self._gather(reader)
+        await self._look_within(consumer, records)
         batch = await self._sort(records, identity) if records else None
         await self._settled()
         if batch is not None:
@@ -162,6 +173,7 @@ class Consumer:
         async with self._busy:
             if epoch != self._epoch:
                 rewind(consumer, batch.records)
+                self._expected.clear()
                 return
             began = time.perf_counter()
             with contextlib.suppress(Abandoned):
@@ -264,6 +276,7 @@ class Consumer:
         try:
             await consumer.commit(offsets)
             self._next.update(offsets)
+            await self._keep(offsets)
         except (CommitFailedError, IllegalStateError) as error:
             log.warning("offsets were not committed, their events come again: %s", in_words(error))
 
@@ -281,6 +294,7 @@ class Consumer:
 
     async def _measure(self, consumer: AIOKafkaConsumer) -> None:
         for partition in consumer.assignment():
+            self._metrics.consumer_missed.labels(partition.topic, partition.partition)
             with contextlib.suppress(IllegalStateError, KafkaError):
                 if partition not in self._next:
                     self._next[partition] = await consumer.position(partition)
@@ -288,6 +302,52 @@ class Consumer:
                 if end is not None:
                     lag = max(0, end - self._next[partition])
                     self._metrics.consumer_lag.labels(partition.topic, partition.partition).set(lag)
+
+    async def _look_for_gaps(self, consumer: AIOKafkaConsumer) -> None:
+        """Whether retention took what a partition that is newly ours still had for us."""
+        if not self._new:
+            return
+        known = {} if self._positions is None else await self._positions.known()
+        for partition in sorted(self._new & consumer.assignment()):
+            committed = await consumer.committed(partition)
+            stood = known.get(partition.partition) if committed is None else committed
+            begins = (await consumer.beginning_offsets([partition]))[partition]
+            if missed(stood, begins):
+                await self._missed(partition, stood or 0, begins)
+        self._new.clear()
+
+    async def _look_within(self, consumer: AIOKafkaConsumer, records: Sequence[Any]) -> None:
+        """The same while it runs: the client goes on at the beginning without a word when its position is gone."""
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            expected = self._expected.get(partition)
+            self._expected[partition] = record.offset + 1
+            if expected is not None and record.offset > expected:
+                # offsets are left out by transactions and compaction too: only the beginning tells
+                begins = (await consumer.beginning_offsets([partition]))[partition]
+                if missed(expected, begins):
+                    await self._missed(partition, expected, begins)
+
+    async def _missed(self, partition: TopicPartition, stood: int, begins: int) -> None:
+        gap = Gap(partition.topic, partition.partition, stood, begins, time.time())
+        self._metrics.consumer_missed.labels(gap.topic, gap.partition).inc(gap.records)
+        log.error(
+            "retention took %d records of %s/%d before they were read: refill from the ledger that published them"
+            " (soma events republish)",
+            gap.records,
+            gap.topic,
+            gap.partition,
+            extra={"topic": gap.topic, "partition": gap.partition, "first": gap.first, "next": gap.next},
+        )
+        await self._keep({partition: begins}, gap)
+
+    async def _keep(self, offsets: Mapping[TopicPartition, int], gap: Gap | None = None, *, now: bool = False) -> None:
+        if self._positions is None:
+            return
+        try:
+            await self._positions.keep({one.partition: at for one, at in offsets.items()}, gap, now=now)
+        except SomaError as error:
+            log.log(logging.WARNING if gap else logging.DEBUG, "where the group stands is not kept: %s", error.message)
 
     async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -309,6 +369,8 @@ class Consumer:
             with contextlib.suppress(KeyError):
                 self._metrics.consumer_lag.remove(gone.topic, str(gone.partition))
         self._next.clear()
+        self._expected.clear()
+        self._new = set(now)
         self.partitions = now
         names = sorted(f"{one.topic}/{one.partition}" for one in now)
         log.info("partitions assigned: %s", ", ".join(names) or "none")

@@ -8,6 +8,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -228,7 +229,7 @@ class KafkaSink:
         )
 
     async def rebuild(self) -> int:
-        """Publishes every live memory as it is now, for a topic that begins after the outbox was trimmed.
+        """Publishes every live memory as it is now, and every delete, for whoever has missed what was published.
 
         Their event ids are those of the changes that made them so: who has seen those sees nothing new.
         """
@@ -240,6 +241,10 @@ class KafkaSink:
             changes = [_change_of(record) for record in found.values()]
             if changes:
                 await self.deliver(sorted(changes, key=lambda change: change.seq))
+        after = -1
+        while gone := await self._ledger.read(partial(_tombstones, after)):
+            await self.deliver(sorted((change for _, change in gone), key=lambda change: change.seq))
+            after = gone[-1][0]
         return head
 
     def _all_ids(self) -> list[bytes]:
@@ -262,6 +267,10 @@ def _restated(event: IncomingEvent, record: MemoryRecord | None) -> Change:
         collection=event.collection,
         coordinate=canonical_coordinate(event.coordinate),
     )
+
+
+def _tombstones(after: int, view: LedgerView) -> list[tuple[int, Change]]:
+    return view.tombstones(after, _REBUILD_ROWS)
 
 
 def _change_of(record: MemoryRecord) -> Change:

@@ -29,6 +29,9 @@ BATCH: Final = 1000
 IDLE_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 1.0
 """How often the outbox is asked although this process has written nothing: another replica may have."""
+REPUBLISH: Final = "republish"
+"""The fact that asks the replica that relays to publish all that the ledger holds."""
+REPUBLISHED: Final = "kafka"
 BREAKER_FAILURES: Final = 5
 """After so many failures in a row the breaker is open: one change is tried at a time until one passes."""
 
@@ -71,7 +74,7 @@ class Relay:
         self._cursor: int | None = None
         self._token = self._line = ""
         self._passed = 0
-        self._looked = 0.0
+        self._looked = self._asked = 0.0
         self._stopping = asyncio.Event()
         self._tasks = metrics.tasks
         self._task: Supervised | None = None
@@ -152,6 +155,7 @@ class Relay:
         if self._cursor is None:
             await self._take_up()
         assert self._cursor is not None  # noqa: S101 -- just taken up
+        await self._republish_if_asked()
         now = time.monotonic()
         if self._ledger.head_seq <= self._cursor and now - self._looked < LOOK_SECONDS:
             return False
@@ -175,6 +179,19 @@ class Relay:
         self._token = next((change.history for change in changes if change.seq == self._cursor), "")
         self._delivered.inc(sum(change.seq <= (self._cursor or 0) for change in changes))
         return self._cursor != before
+
+    async def _republish_if_asked(self) -> None:
+        """Gives the sink all that the ledger holds, where someone asked for it; the cursor stays where it is."""
+        if self.sink.name != REPUBLISHED or time.monotonic() - self._asked < LOOK_SECONDS:
+            return
+        self._asked = time.monotonic()
+        asked = (await self._ledger.read(lambda view: view.facts())).get(REPUBLISH)
+        if asked is None:
+            return
+        log.info("publishing every memory and every delete again, as was asked")
+        head = await self.sink.rebuild()
+        await self._ledger.transact(lambda transaction: transaction.forget(REPUBLISH))
+        log.info("published every memory and every delete again", extra={"seq": head})
 
     async def _set_aside(self, sink: str, change: Any, reason: str, error: str) -> None:
         await self._keep_aside(sink, change, reason, error)

@@ -204,6 +204,13 @@ class Change:
     """The token of the group that made it, in hex: no other history has it. Empty before migration to tokens."""
 
 
+def deleted_change(columns: Sequence[Any], identity: uuid.UUID) -> Change:
+    """The change of a tombstone: its seq, id, tenant, namespace, type, version, time and coordinate."""
+    seq, _, tenant, namespace, memory_type, version, at, coordinate = columns
+    scope = Scope(tenant, namespace)
+    return Change(seq, Operation.DELETE, identity, scope, memory_type, version, at, None, coordinate=coordinate)
+
+
 class TailTrimmed(Exception):  # noqa: N818 -- a condition for the follower, who answers it with a fresh scan
     """The outbox no longer reaches back to the sequence asked for."""
 

@@ -248,6 +248,9 @@ class FollowView(Protocol):
     def some(self, ids: Sequence[bytes], dim: int) -> Iterator[Rows]:
         """The live memories among these ids, as `scan` gives them."""
 
+    def tombstones(self, after: int, limit: int) -> list[tuple[int, Change]]:
+        """(row, the change that deleted it) of the next deleted memories after that row, in order of row."""
+
     def pending(self, after: int, limit: int) -> list[Pending]:
         """The next memories after row `after` without a next vector, in order of row."""
 

@@ -12,6 +12,7 @@ from memory_runtime.engine.identity import identity_of
 from memory_runtime.events.brokers import brokers
 from memory_runtime.events.consumer import Consumer
 from memory_runtime.events.dlq_consumer import DlqConsumer
+from memory_runtime.events.gaps import Positions
 from memory_runtime.model import failpoints
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.collector import keep_what_is_there
@@ -61,7 +62,8 @@ def _consumer(settings: SMFSettings, intake: Intake, metrics: Metrics, *, dead_l
     async def identity() -> str:
         return await identity_of(intake.ledger)
 
-    return Consumer(settings, intake.ingestor, metrics, identity)
+    positions = Positions(intake.ledger, settings.kafka_consumer_group, settings.kafka_memory_events_topic)
+    return Consumer(settings, intake.ingestor, metrics, identity, positions)
 
 
 def _probes(settings: SMFSettings, metrics: Metrics, vitals: Vitals) -> ThreadingHTTPServer:

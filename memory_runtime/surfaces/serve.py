@@ -185,10 +185,13 @@ def _consuming(service: Service, stop: asyncio.Event) -> set[asyncio.Task[None]]
     try:
         from memory_runtime.engine.identity import identity_of
         from memory_runtime.events.consumer import Consumer
+        from memory_runtime.events.gaps import Positions
     except ImportError:
         raise without_the_extra("consumer_in_serve") from None
     ingestor = Ingestor(engine.ledger, engine.provider, engine.settings, engine.clock)
-    consumer = Consumer(engine.settings, ingestor, engine.metrics, lambda: identity_of(engine.ledger))
+    group, topic = engine.settings.kafka_consumer_group, engine.settings.kafka_memory_events_topic
+    positions = Positions(engine.ledger, group, topic)
+    consumer = Consumer(engine.settings, ingestor, engine.metrics, lambda: identity_of(engine.ledger), positions)
     return {asyncio.create_task(consumer.run(stop), name="consumer")}
 
 

@@ -125,6 +125,12 @@ class Metrics:
             "consumer_processing_latency_seconds", "Time from a batch being read to its offsets being committed."
         )
         self.consumer_events = self._counter("soma_consumer_events", "Events by what became of them.", "outcome")
+        self.consumer_missed = self._counter(
+            "soma_consumer_missed_records",
+            "Records that retention took from the topic before the group read them.",
+            "topic",
+            "partition",
+        )
         self.consumer_lag = self._gauge(
             "soma_consumer_lag", "Records of the partition that the group has not committed.", "topic", "partition"
         )

@@ -25,6 +25,7 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Rows,
     TailTrimmed,
+    deleted_change,
     left_versions,
 )
 from memory_runtime.stores.link_body import link_of
@@ -283,6 +284,15 @@ def stamps(session: Session, after: bytes, limit: int) -> list[tuple[bytes, int]
     """(id, seq of the change that wrote it) of the live memories with ids after `after`, in order of id."""
     sql = "SELECT id, seq FROM memories WHERE id > $1 AND NOT deleted AND collection = 0 ORDER BY id LIMIT $2"
     return [(one[0].bytes, one[1]) for one in session.rows(sql, uuid.UUID(bytes=after), limit)]
+
+
+def tombstones(session: Session, after: int, limit: int) -> list[tuple[int, Change]]:
+    """(row, the change that deleted it) of deleted memories with rows after `after`; when it was is not kept."""
+    sql = (
+        "SELECT row, seq, id, tenant, namespace, memory_type, version, ingest_time, coordinate FROM memories"
+        " WHERE row > $1 AND deleted AND collection = 0 ORDER BY row LIMIT $2"
+    )
+    return [(one[0], deleted_change(one[1:], one[2])) for one in session.rows(sql, after, limit)]
 
 
 def some(session: Session, ids: Sequence[uuid.UUID], dim: int) -> Iterator[Rows]:

@@ -227,6 +227,9 @@ class PostgresView:
     def stamps(self, after: bytes, limit: int) -> list[tuple[bytes, int]]:
         return following.stamps(self.session, after, limit)
 
+    def tombstones(self, after: int, limit: int) -> list[tuple[int, Change]]:
+        return following.tombstones(self.session, after, limit)
+
     def pending(self, after: int, limit: int) -> list[Pending]:
         return reembedding.pending(self.session, after, limit)
 

@@ -22,6 +22,7 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Rows,
     TailTrimmed,
+    deleted_change,
 )
 from memory_runtime.stores.link_body import link_of
 from memory_runtime.stores.rows import AS_IT_IS, SCANNED, as_it_is, scanned
@@ -170,6 +171,17 @@ def stamps(connection: sqlite3.Connection, after: bytes, limit: int) -> list[tup
     """(id, seq of the change that wrote it) of the live memories with ids after `after`, in order of id."""
     sql = "SELECT id, seq FROM memories WHERE id > ? AND deleted = 0 AND collection = 0 ORDER BY id LIMIT ?"
     return connection.execute(sql, (after, limit)).fetchall()
+
+
+def tombstones(connection: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, Change]]:
+    """(row, the change that deleted it) of deleted memories with rows after `after`; when it was is not kept."""
+    sql = (
+        "SELECT row, seq, id, tenant, namespace, memory_type, version, ingest_time, coordinate FROM memories"
+        " WHERE row > ? AND deleted = 1 AND collection = 0 ORDER BY row LIMIT ?"
+    )
+    return [
+        (one[0], deleted_change(one[1:], uuid.UUID(bytes=one[2]))) for one in connection.execute(sql, (after, limit))
+    ]
 
 
 def some(connection: sqlite3.Connection, ids: Sequence[bytes], dim: int) -> Iterator[Rows]:

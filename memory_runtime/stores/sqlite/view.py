@@ -232,6 +232,9 @@ class SQLiteView:
     def stamps(self, after: bytes, limit: int) -> list[tuple[bytes, int]]:
         return following.stamps(self.connection, after, limit)
 
+    def tombstones(self, after: int, limit: int) -> list[tuple[int, Change]]:
+        return following.tombstones(self.connection, after, limit)
+
     def pending(self, after: int, limit: int) -> list[Pending]:
         return reembedding.pending(self.connection, after, limit)
 

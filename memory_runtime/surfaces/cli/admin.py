@@ -104,6 +104,12 @@ def importance(arguments: argparse.Namespace) -> int:
     return show(found, json.dumps(found, indent=2), as_json=arguments.json)
 
 
+def republish(arguments: argparse.Namespace) -> int:
+    """Has the server publish all that the ledger holds."""
+    found = Client(arguments).post("/events/republish", {})
+    return show(found, "publishing every memory and every delete again: the log says when", as_json=arguments.json)
+
+
 def vectors(arguments: argparse.Namespace) -> int:
     """Compares the vector store with the ledger, or fills it again. Exit status 1 where they differ."""
     client = Client(arguments)

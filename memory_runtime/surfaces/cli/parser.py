@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _many(commands, connection)
     _admin(commands, connection)
     _vectors(commands, connection)
+    _events(commands, connection)
     return parser
 
 
@@ -310,6 +311,12 @@ def _admin(commands: Any, connection: argparse.ArgumentParser) -> None:
         ("confirm", "Keep it for good"),
     ):
         add(action, text, later("admin", "importance")).set_defaults(action=action)
+
+
+def _events(commands: Any, connection: argparse.ArgumentParser) -> None:
+    add = _group(commands, connection, "events", "What is published to Kafka")
+    help_text = "Publish every memory and every delete again, for consumers that have missed events"
+    add("republish", help_text, later("admin", "republish"))
 
 
 def _vectors(commands: Any, connection: argparse.ArgumentParser) -> None:

@@ -14,8 +14,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from memory_runtime.engine.retention import Bounds, Plan
+from memory_runtime.events.brokers import publishes
+from memory_runtime.events.relay import REPUBLISH
 from memory_runtime.model.coordinates import parse_coordinate
 from memory_runtime.model.duration import parse_duration
+from memory_runtime.model.errors import Unprocessable
 from memory_runtime.surfaces.explanations import plain
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
@@ -180,6 +183,20 @@ async def importance_confirm(request: Request) -> JSONResponse:
 async def vectors_reconcile(request: Request, body: ReconcileBody | None = None) -> JSONResponse:
     """Compares the vector store with the ledger by range hashes, row by row where they differ; with `repair`, mends."""
     return answer(plain(await engine(request).vectors.reconcile(repair=body is not None and body.repair)))
+
+
+@router.post("/events/republish", response_model=answers.Open)
+async def events_republish(request: Request) -> JSONResponse:
+    """Publishes every memory and every delete once more, under the ids that their events had, in the background.
+
+    For consumers that have missed events: those that have them see nothing new.
+    """
+    if not publishes(engine(request).settings):
+        raise Unprocessable(
+            "events: nothing is published from here", field="events", remedy="set KAFKA_BOOTSTRAP_SERVERS"
+        )
+    await engine(request).ledger.transact(lambda transaction: transaction.remember(REPUBLISH, "1"))
+    return answer({"begun": True})
 
 
 @router.post("/vectors/rebuild", response_model=answers.Open)

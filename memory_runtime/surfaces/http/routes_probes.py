@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from memory_runtime.engine import Readiness
-from memory_runtime.model.errors import NotFound, Unavailable
+from memory_runtime.events.gaps import gaps_in
+from memory_runtime.model.errors import NotFound, SomaError, Unavailable
 from memory_runtime.surfaces.explanations import plain
 from memory_runtime.surfaces.http import responses as answers
 from memory_runtime.surfaces.http.context import engine, scope, service
@@ -116,9 +117,18 @@ async def stats(request: Request) -> JSONResponse:
         **counts,
         "namespaces": {name: {"total": count} for name, count in found.namespaces.items()},
         "vector_collections": {scope(request).namespace: found.vector_count},
+        "consumer_gaps": await _consumer_gaps(request),
         "flags": {state.name: shown_flag(state) for state in service(request).flags.states()},
     }
     return answer(shown)
+
+
+async def _consumer_gaps(request: Request) -> list[answers.Json]:
+    """Records that retention took before this ledger's consumers read them; none while the ledger is away."""
+    try:
+        return gaps_in(await engine(request).ledger.read(lambda view: view.facts()))
+    except SomaError:
+        return []
 
 
 @router.get("/metrics", include_in_schema=False)

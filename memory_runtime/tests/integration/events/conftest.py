@@ -21,6 +21,7 @@ from memory_runtime.engine import Intake, build_intake
 from memory_runtime.engine.identity import identity_of
 from memory_runtime.events.consumer import Consumer
 from memory_runtime.events.dlq import DeadLetterQueue, Entry
+from memory_runtime.events.gaps import Positions
 from memory_runtime.events.kafka_sink import KafkaSink
 from memory_runtime.events.relay import Relay
 from memory_runtime.model.records import MemoryRecord
@@ -100,8 +101,10 @@ class Site:
             await relay.stop()
 
     def consumer(self, ingestor: Any = None) -> Consumer:
+        ledger, settings = self.intake.ledger, self.settings
+        positions = Positions(ledger, settings.kafka_consumer_group, settings.kafka_memory_events_topic)
         return Consumer(
-            self.settings, ingestor or self.intake.ingestor, self.metrics, lambda: identity_of(self.intake.ledger)
+            settings, ingestor or self.intake.ingestor, self.metrics, lambda: identity_of(ledger), positions
         )
 
     @asynccontextmanager

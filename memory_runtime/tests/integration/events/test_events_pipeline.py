@@ -114,7 +114,7 @@ async def test_a_copy_is_not_published_again_and_own_events_are_dropped(new_site
     assert len(records) == 1
 
 
-async def test_a_topic_that_is_new_to_an_old_ledger_is_told_what_lives(new_site: NewSite) -> None:
+async def test_a_topic_that_is_new_to_an_old_ledger_is_told_what_lives_and_what_was_deleted(new_site: NewSite) -> None:
     one, two = await new_site(), await new_site()
     for number in (2, 3, 4):
         await stored(one, number)
@@ -126,11 +126,11 @@ async def test_a_topic_that_is_new_to_an_old_ledger_is_told_what_lives(new_site:
     async with one.relaying() as relay, two.consuming():
         await relay.caught_up()
         await stored(one, 5)
-        await eventually(lambda: two.count("applied") == 3)
+        await eventually(lambda: two.count("applied") == 4)
     assert await two.intake.ledger.counts() == await one.intake.ledger.counts()
     records = await read_all(one.settings.kafka_bootstrap_servers or "", one.settings.kafka_memory_events_topic)
     found = {int(dict(record.headers)["seq"]): json.loads(record.value)["event_id"] for record in records}
-    assert sorted(found) == [2, 4, 6]
+    assert sorted(found) == [2, 4, 5, 6]
     publisher = Publisher(await identity_of(one.intake.ledger), chain=await one.intake.ledger.read(_lines))
     changes = await one.intake.ledger.tail(5)
     assert found[6] == publisher.id_of(changes[0])
