@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, NamedTuple
@@ -55,7 +55,7 @@ class RangeHashes:
     """The hash of each range, of rows that come in any order."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.counts = np.zeros(RANGES, np.int64)
         self.sums = np.zeros((RANGES, 2), np.uint64)
 
     def add(self, ids: list[bytes], seqs: list[int]) -> None:
@@ -63,7 +63,17 @@ class RangeHashes:
         if ids:
             ranges = np.fromiter((one[0] for one in ids), np.intp, len(ids))
             np.add.at(self.sums, ranges, row_hashes(ids, seqs))
-            self.rows += len(ids)
+            np.add.at(self.counts, ranges, 1)
+
+    def look_again(self, number: int, found: Mapping[bytes, int]) -> None:
+        """Takes what a range was found to hold later in the place of what it held: id and sequence."""
+        self.counts[number], self.sums[number] = 0, 0
+        self.add(list(found), list(found.values()))
+
+    @property
+    def rows(self) -> int:
+        """Rows of all ranges."""
+        return int(self.counts.sum())
 
     def digest(self) -> str:
         """All ranges in one word."""
@@ -131,13 +141,15 @@ class Reconciler:
         return replace(found, repaired=mended, seconds=time.monotonic() - began)
 
     async def _compare(self) -> tuple[Reconciliation, list[Difference]]:
+        # before anything is read: what was not delivered by then, or came after, may be on one side alone meanwhile
+        delivered = await self._ledger.read(_delivered)
         ours, theirs, strangers = await self._ledger_hashes(), RangeHashes(), RangeHashes()
         async for page in self._store.stamps():
             await asyncio.to_thread(self._count, theirs, strangers, page)
         # tombstones apart, a point of another layout is a difference wherever it is
         ranges = sorted({*ours.differing(theirs), *np.flatnonzero(strangers.sums.any(axis=1)).tolist()})
-        differences = [one for number in ranges for one in await self._differences(number)]
-        waiting = await self._ledger.read(_undelivered) if differences else ()
+        differences = [one for number in ranges for one in await self._differences(number, ours, theirs)]
+        waiting = await self._ledger.read(partial(_changed_since, delivered)) if differences else ()
         real = [one for one in differences if one.id not in waiting]
         kinds = [_kind(one) for one in real]
         return Reconciliation(
@@ -146,7 +158,7 @@ class Reconciler:
             store_rows=theirs.rows,
             ledger_hash=ours.digest(),
             store_hash=theirs.digest(),
-            ranges_differing=len(ranges),
+            ranges_differing=len({one.id[0] for one in differences}),
             missing=kinds.count("missing"),
             stale=kinds.count("stale"),
             foreign=kinds.count("foreign"),
@@ -167,12 +179,21 @@ class Reconciler:
             after = ids[-1]
         return hashes
 
-    async def _differences(self, number: int) -> list[Difference]:
-        """What differs in one range, each id looked at again on both sides."""
+    async def _differences(self, number: int, in_ledger: RangeHashes, in_store: RangeHashes) -> list[Difference]:
+        """What differs in one range, each id looked at again on both sides.
+
+        Counts and hashes are brought to the same moment: a verdict must not stand beside numbers of before it.
+        """
         ours = await self._ledger_range(number)
         theirs = await self._store_range(number)
         suspects = [key for key in {*ours, *theirs} if not self._agree(ours.get(key), theirs.get(key))]
         again = await self._ledger.read(partial(_seqs, suspects)) if suspects else {}
+        settled = {key: seq for key, seq in ours.items() if key not in suspects} | again
+        in_ledger.look_again(number, settled)
+        layout = self._store.layout
+        in_store.look_again(
+            number, {key: one.seq for key, one in theirs.items() if not one.gone and one.layout == layout}
+        )
         found = [Difference(key, again.get(key), theirs.get(key)) for key in suspects]
         return [one for one in found if not self._agree(one.seq, one.stamp)]
 
@@ -236,9 +257,14 @@ def _seqs(ids: list[bytes], view: LedgerView) -> dict[bytes, int]:
     return {key: record.seq for key, record in view.by_ids(ids).items()}
 
 
-def _undelivered(view: LedgerView) -> Collection[bytes]:
-    """The memories whose changes the relay has yet to hand over."""
-    return {change.id.bytes for change in view.tail(view.sinks().get(SINK, 0), WAITING)}
+def _delivered(view: LedgerView) -> int:
+    """How far the relay has come."""
+    return view.sinks().get(SINK, 0)
+
+
+def _changed_since(seq: int, view: LedgerView) -> Collection[bytes]:
+    """The memories that the relay had yet to hand over at that sequence, and those changed since."""
+    return {change.id.bytes for change in view.tail(seq, WAITING)}
 
 
 def _head(view: LedgerView) -> int:

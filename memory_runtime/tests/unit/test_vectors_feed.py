@@ -99,6 +99,46 @@ async def test_the_store_follows_every_kind_of_change(fed: Feeder, scope: Scope)
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("late", [0, 1, 2, 3])
+async def test_verdict_and_counts_are_of_one_moment_whenever_the_relay_comes(
+    fed: Feeder, scope: Scope, monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    """The relay delivers between two looks of the comparison, whichever they are."""
+    one = await fed()
+    await one.pipeline.stop()
+    await fill(one.engine, scope, 12)
+    await one.engine.delete(scope, (3.0,))
+    feed, ledger = one.engine.vectors.feed, one.engine.ledger
+    assert feed is not None
+    plain, looks = one.store.stamps, 0
+
+    async def deliver() -> None:
+        seq = await feed.deliver(await ledger.tail(0))
+        await ledger.transact(lambda transaction: transaction.advance_sink("qdrant", seq, 1.0))
+
+    async def stamps(*after: Any) -> Any:
+        nonlocal looks
+        if looks == late:
+            await deliver()
+        looks += 1
+        async for page in plain(*after):
+            yield page
+
+    monkeypatch.setattr(one.store, "stamps", stamps)
+    found = await one.engine.vectors.reconcile(repair=False)
+    assert found.equal
+    assert found.ledger_rows == 11
+    assert (found.store_rows == 11) == (found.pending == 0 or found.ledger_hash == found.store_hash)
+    assert (found.ledger_hash == found.store_hash) == (found.ledger_rows == found.store_rows)
+    assert found.store_rows + found.pending >= 11
+    await deliver()
+    found = await one.engine.vectors.reconcile(repair=False)
+    assert (found.equal, found.pending, found.ledger_rows, found.store_rows) == (True, 0, 11, 11)
+    await one.store.erase([(await one.engine.get(scope, (5.0,))).id])
+    found = await one.engine.vectors.reconcile(repair=False)
+    assert (found.equal, found.missing, found.pending, found.store_rows) == (False, 1, 0, 10)
+
+
 async def test_a_store_that_is_new_to_an_old_ledger_is_filled_from_a_scan(fed: Feeder, scope: Scope) -> None:
     one = await fed()
     await one.pipeline.stop()
