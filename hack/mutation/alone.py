@@ -117,6 +117,14 @@ ALONE: Final = (
         f"{_TASKS}::test_a_part_that_fails_does_not_keep_the_next_from_its_turn",
     ),
     Mutant(
+        "another-models-vector-kept",
+        "Vectors of two models are never compared.",
+        "memory_runtime/engine/restoring.py",
+        "one.record.vector is None or one.record.model_revision not in ours]",
+        "one.record.vector is None]",
+        "memory_runtime/tests/unit/test_import_over.py::test_another_models_vectors_are_made_anew_and_a_clients_stay",
+    ),
+    Mutant(
         "any-error-is-damage",
         "A full, busy or read-only volume is no damage, and nobody is told to restore a backup.",
         "memory_runtime/stores/sqlite/ledger.py",

@@ -92,7 +92,7 @@ class MemoryEngine:
         self._recaller = Recaller(follower, settings)
         self._gathering = Gathering(ledger, self._answer, clock)
         self._storekeeper = Storekeeper(ledger, provider, settings, clock, cache.commit)
-        self._importer = Importer(ledger, provider, self._storekeeper, settings, clock)
+        self._importer = Importer(ledger, provider, self._storekeeper, settings, clock, cache.written)
         self.retention = Retention(ledger, provider, settings, metrics, clock)
         self.sampling = Sampling(follower, settings, metrics, ledger)
         self.vectors = VectorKeeper(ledger, follower, settings, metrics, clock, vector_store)
@@ -169,7 +169,9 @@ class MemoryEngine:
         self.settings = settings
         self._recaller = Recaller(self.follower, settings)
         self._storekeeper = Storekeeper(self.ledger, self.provider, settings, self.clock, self.cache.commit)
-        self._importer = Importer(self.ledger, self.provider, self._storekeeper, settings, self.clock)
+        self._importer = Importer(
+            self.ledger, self.provider, self._storekeeper, settings, self.clock, self.cache.written
+        )
         self.sampling.reload(settings)
         self.vectors.route.hybrid_default = settings.hybrid_recall_default
         self.provider.allow(settings.embedding_timeout_seconds)

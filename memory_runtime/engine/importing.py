@@ -1,13 +1,16 @@
 """Exported memories, put back as they were: what a fresh ledger then exports is what was exported before, bit for bit.
 
-A memory that is not there is restored with the i, times, accesses and hold that it had; no normaliser is asked, so it
-ranks as it did. One that lives is stored over, as any store does, and keeps the larger count of accesses.
+A memory is written with the i, times, accesses and hold that the file says; no normaliser is asked, so it ranks as it
+did. Over one that lives this is its next version, which keeps the larger count of accesses and the last of them.
+
+A vector is kept where it may be compared with the others here: the client's own, and those of the revision that serves.
+Any other, by revision or dimension, is made anew from the text.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -21,8 +24,8 @@ from memory_runtime.model.actor import current_actor
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import MemoryRecord, Scope, StoreItem, Vector
 from memory_runtime.settings import SMFSettings
-from memory_runtime.stores.contracts import AuditEntry
-from memory_runtime.stores.sessions import Ledger, LedgerTransaction
+from memory_runtime.stores.contracts import AuditEntry, Put
+from memory_runtime.stores.sessions import Ledger
 from memory_runtime.stores.values import CLIENT_REVISION, Kept
 
 _UNIT_WITHIN: Final = 1e-5
@@ -60,7 +63,11 @@ class CheckedExport(NamedTuple):
 
 def check_exported(scope: Scope, one: ExportedMemory, settings: SMFSettings, *, path: str = "") -> CheckedExport:
     """The memory with its id. Raises InvalidArgument or PayloadTooLarge naming `path` + field."""
-    checked = check_item(scope, one.item, settings, path=path)
+    item = one.item
+    if item.vector is not None and len(item.vector) != settings.vector_dim:
+        # of another dimension: made anew from the text
+        item = replace(item, vector=None)
+    checked = check_item(scope, item, settings, path=path)
     for name in ("ingested", "accessed", "expires_at"):
         check_time(getattr(one, name), f"{path}{name}")
     if not 0.0 <= one.importance_norm <= 1.0:
@@ -69,7 +76,7 @@ def check_exported(scope: Scope, one: ExportedMemory, settings: SMFSettings, *, 
     if not 0 <= one.access_count <= MOST_ACCESSES:
         field = f"{path}access_count"
         raise InvalidArgument(f"{field}: must be a count", field=field, remedy="leave the export as it was written")
-    return CheckedExport(checked, one, _as_sent(one.item.vector, checked.vector))
+    return CheckedExport(checked, one, _as_sent(item.vector, checked.vector))
 
 
 def _as_sent(sent: Vector | None, made_unit: Vector | None) -> Vector | None:
@@ -90,7 +97,10 @@ class Importer:
         storekeeper: Storekeeper,
         settings: SMFSettings,
         clock: Callable[[], float],
+        written: Callable[[Sequence[Put]], Awaitable[None]],
     ) -> None:
+        """`written` is the read cache's, told what has been written."""
+        self._written = written
         self._ledger = ledger
         self._provider = provider
         self._storekeeper = storekeeper
@@ -98,19 +108,12 @@ class Importer:
         self._clock = clock
 
     async def put_in(self, scope: Scope, exports: Sequence[CheckedExport], actor: str) -> Imported:
-        """Restores what is not there in one transaction, and stores over what is in another."""
+        """Writes them all in one transaction, over those that live: the file's word counts."""
         now = self._clock()
         lasting = {
             one.checked.id: one for one in exports if one.exported.expires_at is None or one.exported.expires_at > now
         }
-        ids = [identity.bytes for identity in lasting]
-        living = await self._ledger.read(lambda view: set(view.by_ids(ids)))
-        absent = [one for identity, one in lasting.items() if identity.bytes not in living]
-        present = [one for identity, one in lasting.items() if identity.bytes in living]
-        restored = await self._restore(scope, absent, now, actor) if absent else 0
-        # what came to life between the look and the write is stored over too: the file's word counts
-        late = [] if restored == len(absent) else absent
-        await self._store_over(scope, [*present, *late])
+        restored = await self._restore(scope, list(lasting.values()), now, actor) if lasting else 0
         return Imported(restored, len(lasting) - restored, len(exports) - len(lasting))
 
     async def _restore(self, scope: Scope, exports: Sequence[CheckedExport], now: float, actor: str) -> int:
@@ -119,33 +122,9 @@ class Importer:
         if any(put.model_revision != CLIENT_REVISION for put, _, _ in memories):
             await self._storekeeper.remember_revision()
         entry = AuditEntry(scope.tenant, actor or current_actor(), "import", scope.namespace, now)
-        done = await self._ledger.transact(lambda transaction: transaction.restore(memories, now, entry))
+        done = await self._ledger.transact(lambda transaction: transaction.restore(memories, now, entry, over=True))
+        await self._written([put for put, _, _ in memories])
         return done.restored
-
-    async def _store_over(self, scope: Scope, exports: Sequence[CheckedExport]) -> None:
-        if not exports:
-            return
-        now = self._clock()
-        checked = [
-            replace(one.checked, item=replace(one.checked.item, ttl=_left(one.exported.expires_at, now)))
-            for one in exports
-        ]
-        await self._storekeeper.store(scope, checked, "import", None, "")
-
-        def count(transaction: LedgerTransaction) -> None:
-            found = transaction.view.by_ids([one.checked.id.bytes for one in exports])
-            more = [
-                (one.exported.access_count - record.access_count, one.exported.accessed, one.checked.id.bytes)
-                for one in exports
-                if (record := found.get(one.checked.id.bytes)) and one.exported.access_count > record.access_count
-            ]
-            transaction.add_accesses(more)
-
-        await self._ledger.transact(count)
-
-
-def _left(expires_at: float | None, now: float) -> float | None:
-    return None if expires_at is None else max(expires_at - now, 1e-3)
 
 
 def _record(scope: Scope, one: CheckedExport) -> MemoryRecord:

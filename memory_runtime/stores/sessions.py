@@ -297,9 +297,17 @@ class LedgerTransaction(Protocol):
         """Deletes those of the records that are still as they were archived, neither pinned nor held."""
 
     def restore(
-        self, memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]], at: float, entry: AuditEntry
+        self,
+        memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]],
+        at: float,
+        entry: AuditEntry,
+        *,
+        over: bool = False,
     ) -> Restored:
-        """Writes archived memories back with the i, times and accesses that they had; what lives is left as it is."""
+        """Writes archived memories back with the i, times and accesses that they had; what lives is left as it is.
+
+        With `over` it is written over: the next version, with the larger count of accesses and the last of them.
+        """
 
     def normaliser(self, tenant: str) -> NormaliserState:
         """The tenant's normaliser, as of everything before in this group."""

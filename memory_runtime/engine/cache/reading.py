@@ -232,6 +232,14 @@ class RecordCache:
             await self._outdate(keys, max(receipt.seq for receipt in committed.receipts))
         return committed
 
+    async def written(self, writes: Sequence[Put]) -> None:
+        """After writes that went past `commit`: whoever asks Redis for their memories is sent on to the ledger."""
+        if self._entries is None:
+            return
+        for space in filter(None, (self._space, self._former_space())):
+            with contextlib.suppress(SomaError):
+                await self._mark(self._touched(space, [(write, False) for write in writes]))
+
     def _former_space(self) -> str | None:
         return self._former.space if time.monotonic() < self._former.until else None
 

@@ -245,15 +245,21 @@ class PostgresTransaction:
         return [one for one in self.run(Unit(writes, audit=[line])).receipts if one.changed]
 
     def restore(
-        self, memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]], at: float, entry: AuditEntry
+        self,
+        memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]],
+        at: float,
+        entry: AuditEntry,
+        *,
+        over: bool = False,
     ) -> Restored:
         loading.prepare(self.session, self.work, [Unit([put for put, _, _ in memories])])
         restored, edges_of = 0, dict[tuple[object, ...], Unit]()
         for put, record, edges in memories:
             state = self.work.states.get(put.id)
-            if state is None or state.deleted:
+            lives = state is not None and not state.deleted
+            if not lives or over:
                 self._put_back(put, record)
-                restored += 1
+                restored += not lives
                 # a link between two memories of the archive stands with both
                 for one in edges:
                     write = Link(put.scope, one, at, between_memories=True)
@@ -271,10 +277,16 @@ class PostgresTransaction:
     def _put_back(self, put: Put, record: MemoryRecord) -> None:
         check_put(put, record.importance_norm, record.access_time)
         self.work.begin()
-        writing.put(self.work, put, record.importance_norm, record.normaliser_version, Unit())
+        found = self.work.states.get(put.id)
+        accessed, made_by = (record.access_time, record.access_count), record.normaliser_version
+        if found is not None and not found.deleted:
+            accessed = max(accessed[0], found.access_time), max(accessed[1], found.access_count)
+            # the same i is still what that normaliser made
+            made_by = found.normaliser_version if found.importance_norm == record.importance_norm else made_by
+        writing.put(self.work, put, record.importance_norm, made_by, Unit())
         state = self.work.states[put.id]
         if state is not None:
-            state.access_time, state.access_count = record.access_time, record.access_count
+            state.access_time, state.access_count = accessed
 
     def rebuild_importance(self, tenant: str, mapped: Callable[[float], float], version: int) -> int:
         session = self._direct()

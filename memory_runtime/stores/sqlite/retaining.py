@@ -119,18 +119,31 @@ def purge(transaction: Transaction, records: Sequence[MemoryRecord], at: float, 
 
 
 def restore(
-    transaction: Transaction, memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]], at: float, entry: AuditEntry
+    transaction: Transaction,
+    memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]],
+    at: float,
+    entry: AuditEntry,
+    *,
+    over: bool = False,
 ) -> Restored:
-    """Writes archived memories back with the i, times and accesses that they had; what lives is left as it is."""
+    """Writes archived memories back with the i, times and accesses that they had; what lives is left, unless `over`."""
     restored, edges_of = 0, dict[tuple[object, ...], tuple[Scope, Edge]]()
     for put, record, edges in memories:
         found = transaction.connection.execute(
-            "SELECT 1 FROM memories WHERE id = ? AND deleted = 0", (put.id.bytes,)
+            "SELECT access_time, access_count, importance_norm, normaliser_version FROM memories"
+            " WHERE id = ? AND deleted = 0",
+            (put.id.bytes,),
         ).fetchone()
         if found is None:
             accessed = (record.access_time, record.access_count)
             transaction.put_back(put, record.importance_norm, record.normaliser_version, accessed)
             restored += 1
+        elif over:
+            accessed = (max(record.access_time, found[0]), max(record.access_count, found[1]))
+            # the same i is still what that normaliser made
+            made_by = found[3] if found[2] == record.importance_norm else record.normaliser_version
+            transaction.put_back(put, record.importance_norm, made_by, accessed)
+        if found is None or over:
             # a link between two memories of the archive stands with both
             edges_of |= {(put.scope, one.source, one.link_type, one.target): (put.scope, one) for one in edges}
     links = sum(_link_again(transaction, place, edge, at) for place, edge in edges_of.values())

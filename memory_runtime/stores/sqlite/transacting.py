@@ -53,9 +53,14 @@ class SQLiteTransaction(Transaction):
         return retaining.purge(self, records, at, entry)
 
     def restore(
-        self, memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]], at: float, entry: AuditEntry
+        self,
+        memories: Sequence[tuple[Put, MemoryRecord, Sequence[Edge]]],
+        at: float,
+        entry: AuditEntry,
+        *,
+        over: bool = False,
     ) -> Restored:
-        return retaining.restore(self, memories, at, entry)
+        return retaining.restore(self, memories, at, entry, over=over)
 
     def rebuild_importance(self, tenant: str, mapped: Callable[[float], float], version: int) -> int:
         return importance.rebuild(self, tenant, mapped, version)

@@ -136,6 +136,9 @@ def _old_item(line: dict[str, Any], coord: str) -> dict[str, Any] | None:
     payload = line["payload"] if line.get("kind") == "memory" or "payload" in line else _old_payload(line)
     item = {"coord": coord, "payload": payload, "type": line.get("memory_type") or "episodic"}
     item |= {name: line[name] for name in OLD if line.get(name) is not None}
+    if line.get("model_revision") not in (None, "", "client"):
+        # a model's vector, and which model's is lost on the way: the server makes its own
+        item.pop("vector", None)
     if _has_expired(line):
         return None
     if (expiry := _expiry(line)) is not None and (left := expiry - time.time()) > 0:

@@ -326,6 +326,16 @@ async def test_retention_measures_archives_and_gives_back_every_column(place: Pl
     await ledger.transact(lambda transaction: transaction.restore([(moved, record, [])], NOW, entry))
     restored = await ledger.get(identity(7))
     assert differing(restored, record, {"id", "coordinate", "version", "seq"}) == {}
+    # over what lives: left alone, or the next version, and then only that
+    for over in (False, True):
+        one = (moved, record, [])
+        done = await ledger.transact(
+            lambda transaction, over=over, one=one: transaction.restore([one], NOW, entry, over=over)
+        )
+        assert (done.restored, done.present) == (0, 1)
+        again = await ledger.get(identity(7))
+        assert differing(again, restored, {"version", "seq"}) == {}
+        assert again.version == restored.version + over
 
 
 async def test_what_retention_takes_is_whole(place: Place) -> None:

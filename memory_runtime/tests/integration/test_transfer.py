@@ -81,6 +81,14 @@ def test_a_memory_that_moves_is_the_same_memory(serve: Serve, server: Server, tm
         assert http.delete("/memories/8").status_code == 409, "the hold moved with it"
         found = http.get("/graph/neighbors", params={"coord": "1,2", "k_hop": 2}).json()["neighbors"]
         assert [one["coordinate"] for one in found] == [[8.0], [-0.1, 1e30]]
+    # its own export over itself: nothing changes but versions, which an export does not tell
+    own, after_own = tmp_path / "own.jsonl", tmp_path / "after-own.jsonl"
+    # in a tenant that nobody recalls from: an access counted meanwhile would be a change
+    for source, target in ((first, own), (own, after_own)):
+        done = fresh.soma("import-memories", "--tenant", "still", "--path", str(source))
+        assert done.stdout == "imported 5 memories and 2 links\n", done.stderr
+        fresh.soma("export-memories", "--tenant", "still", "--path", str(target))
+    assert after_own.read_bytes() == own.read_bytes() == first.read_bytes()
     # once more over what lives: updates, no doubles, no growing counts
     again = fresh.soma("import-memories", "--tenant", "acme", "--path", str(first))
     assert again.stdout == "imported 5 memories and 2 links\n"
