@@ -197,6 +197,31 @@ ALONE: Final = (
         f"{_SAFETY}::test_a_delete_takes_the_edges_with_it",
     ),
     Mutant(
+        "archive-links-the-deleted",
+        "A link that went with a deleted memory does not come back with the other end.",
+        "memory_runtime/stores/sqlite/retaining.py",
+        "Link(scope, edge, at, between_memories=True)",
+        "Link(scope, edge, at)",
+        "memory_runtime/tests/contract/test_views_contract.py"
+        "::test_an_archive_brings_no_link_to_a_memory_that_was_deleted[sqlite]",
+    ),
+    Mutant(
+        "unlink-leaves-the-edge",
+        "A link that was deleted is gone.",
+        _CHANGING,
+        "    if link.removed:\n",
+        "    if False:\n",
+        f"{_LEDGER}::test_a_link_between_coordinates_that_hold_nothing_stays_until_an_end_is_deleted_or_it_is[sqlite]",
+    ),
+    Mutant(
+        "import-goes-on-and-deletes",
+        "An import with --replace that goes on keeps what its first run stored.",
+        "memory_runtime/surfaces/cli/importing.py",
+        "                self._gone.add(_coord(value))\n",
+        "                pass\n",
+        "memory_runtime/tests/integration/test_cli_files.py::test_replace_that_goes_on_keeps_what_the_first_run_stored",
+    ),
+    Mutant(
         "hold-not-honoured",
         "What is under a legal hold is not deleted.",
         _CHANGING,

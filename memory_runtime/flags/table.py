@@ -53,7 +53,7 @@ def parse_value(flag: Flag, text: str) -> Any:
 
     try:
         value: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text.strip()
     field = SMFSettings.model_fields[flag.name]
     kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation

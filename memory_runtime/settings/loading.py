@@ -200,7 +200,7 @@ def _decode(name: str, text: str, origin: str) -> Any:
     if stripped[:1] in {"{", "["}:
         try:
             return json.loads(stripped)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise SettingsError(f"{name}: {origin} is not valid JSON", setting=name, remedy="mend the JSON") from None
     parts = [part.strip() for part in stripped.split(",") if part.strip()]
     if name in _LISTS:

@@ -22,6 +22,7 @@ from hack.docs.pages import PAGES, ROOT, anchors, blocks, code, commands, links,
 from kubectl_soma.main import parser as kubectl_soma_parser
 from memory_runtime.access import admission
 from memory_runtime.engine import graphing
+from memory_runtime.flags.table import FLAGS
 from memory_runtime.model.canonical import MAX_DEPTH
 from memory_runtime.model.errors import STATUS_TABLE
 from memory_runtime.settings import SMFSettings
@@ -129,6 +130,61 @@ def test_settings_exist_and_have_the_defaults_that_are_told(page: Path) -> None:
             if number != float(field.default):
                 wrong.append(f"SOMA_{name}: told {told}, is {field.default}")
     complain(page, wrong)
+
+
+def default(setting: str) -> Any:
+    return SMFSettings.model_fields[setting].default
+
+
+def settings_of(cell: str, names_before: str = "") -> list[str]:
+    """The settings that a table's cell names: `SOMA_X`, `X` below a heading of `SOMA_…`, an old name, or `…_Y`."""
+    found: list[str] = []
+    for name in re.findall(r"`(…?[A-Za-z0-9_]+)`", cell):
+        if name.startswith("…") and found:
+            head = found[-1]
+            ends = [f"{head[: head.rindex(part)]}{name[1:].lower()}" for part in ("_",) if part in head]
+            ends += [f"{head.rsplit('_', cut)[0]}{name[1:].lower()}" for cut in (2, 3)]
+            found += [one for one in ends if one in SMFSettings.model_fields][:1]
+            continue
+        plain = ALIASES.get(name, name.removeprefix("SOMA_").lower())
+        if plain in SMFSettings.model_fields:
+            found.append(plain)
+    return found
+
+
+def told_default(text: str) -> Any:
+    """A default as a table tells it; None where it is told in words."""
+    plain = text.strip().strip("`").replace(",", "")
+    if re.fullmatch(r"-?[\d.]+", plain):
+        return float(plain)
+    return {"true": True, "false": False}.get(plain)
+
+
+@each_page
+def test_tables_tell_the_defaults_of_the_code(page: Path) -> None:
+    wrong = []
+    for table in re.findall(r"(?:^\|.*\n)+", text_of(page), re.MULTILINE):
+        rows = [[cell.strip() for cell in row.strip().strip("|").split(" | ")] for row in table.splitlines()]
+        if "default" not in rows[0] or len(rows) < 3:
+            continue
+        at = rows[0].index("default")
+        for row in rows[2:]:
+            names = settings_of(row[0])
+            if len(row) <= at or not names:
+                continue
+            parts = re.split(r", (?=[\d`.])", row[at]) if len(names) > 1 else [row[at].split(" (")[0]]
+            if len(parts) != len(names):
+                continue
+            for name, part in zip(names, parts, strict=True):
+                told, real = told_default(part), default(name)
+                if told is not None and isinstance(real, int | float) and float(real) != float(told):
+                    wrong.append(f"{name}: told {part}, is {real}")
+    complain(page, wrong)
+
+
+def test_the_table_of_flags_is_the_one_in_the_code() -> None:
+    told = set(re.findall(r"^\| `(\w+)` \|", text_of(ROOT / "docs/flags.md"), re.MULTILINE))
+    assert told == {flag.name for flag in FLAGS}
 
 
 @functools.cache
@@ -361,10 +417,6 @@ def test_examples_in_yaml_are_what_the_api_takes() -> None:
     assert seen
 
 
-def default(setting: str) -> Any:
-    return SMFSettings.model_fields[setting].default
-
-
 FIGURES = [
     ("api.md", r"At most (\d+) requests are in flight", admission.MOST_IN_FLIGHT),
     ("api.md", r"nests deeper than (\d+) levels", MAX_DEPTH),
@@ -402,6 +454,7 @@ def test_a_page_that_lies_is_found(tmp_path: Path) -> None:
         "[x](no-such-page.md)": test_links_lead_somewhere,
         "`SOMA_NO_SUCH_" + "SETTING`": test_settings_exist_and_have_the_defaults_that_are_told,
         "`SOMA_GRAPH_MAX_EDGES` (7)": test_settings_exist_and_have_the_defaults_that_are_told,
+        "| setting | default |\n|---|---|\n| `SOMA_TOP_K_MAX` | 7 |\n": test_tables_tell_the_defaults_of_the_code,
         "`soma_memory_" + "no_such_thing`": test_metrics_exist,
         "`soma recall --no-such-option`": test_commands_of_soma_exist_with_their_options,
         "`soma no-such-command`": test_commands_of_soma_exist_with_their_options,

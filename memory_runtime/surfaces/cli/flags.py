@@ -38,7 +38,7 @@ def flags(arguments: argparse.Namespace) -> int:
 def _value(text: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, bool | int | float | str) else text
 

@@ -283,6 +283,26 @@ async def test_retention_reads_purges_and_restores(place: Place) -> None:
     assert not any(place.half_visible().values())
 
 
+async def test_an_archive_brings_no_link_to_a_memory_that_was_deleted(place: Place) -> None:
+    """A link may join coordinates that hold nothing; but one that went with a deleted memory stays gone."""
+    ledger = place.open()
+    await ledger.commit(Unit([put(0), put(1), put(2), link(0, 1), link(0, 2)]))
+
+    def measured(view: Any) -> Any:
+        rows = view.measure(0, 9, DIM, ACME).by_scope[ACME]
+        return [one for one in view.kept([row[0] for row in rows]) if one.record.coordinate == (0.0,)]
+
+    (kept,) = await ledger.read(measured)
+    entry = AuditEntry("acme", "test", "purge", "notes", 3000.0)
+    await ledger.transact(lambda transaction: transaction.purge([kept.record], 3000.0, entry))
+    await ledger.commit(Unit([drop(1)]))
+    archived = [(_as_put(kept.record), kept.record, kept.links)]
+    done = await ledger.transact(lambda transaction: transaction.restore(archived, 4000.0, entry))
+    assert done == (1, 0, 1)
+    left = await ledger.read(lambda view: view.edges(ACME, after=None, limit=9))
+    assert [(one.source, one.target) for one in left] == [((0.0,), (2.0,))]
+
+
 def _as_put(record: Any) -> Any:
     text = json.dumps(record.payload, separators=(",", ":"))
     return put(record.coordinate[0], record.payload["text"], payload=text, importance=record.importance)

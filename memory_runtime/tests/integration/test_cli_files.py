@@ -31,7 +31,9 @@ def soma(server: Server) -> Run:
     def run(command: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         environment = clean_environment(SOMA_URL=server.url, SOMA_DATA_DIR=str(server.data_dir))
         done = subprocess.run(
-            [*COMMAND, command, "--tenant", tenant, *arguments],
+            [*COMMAND, command, *arguments[:1], "--tenant", tenant, *arguments[1:]]
+            if command == "flags"
+            else [*COMMAND, command, "--tenant", tenant, *arguments],
             env=environment,
             input=stdin,
             capture_output=True,
@@ -273,6 +275,11 @@ def test_a_refused_link_of_a_graph_is_named_by_line(soma: Run, tmp_path: Path) -
         assert words in done.stderr
         assert str(path) in done.stderr
         assert "Nothing was linked" in done.stderr
+
+
+def test_a_flag_is_a_word_where_it_is_no_json(soma: Run) -> None:
+    done = soma("flags", "set", "recall_sample_rate", "[" * 99_999)
+    assert done.returncode == 1, "refused by the server"
 
 
 def test_options_that_hold_json_are_refused_in_words(soma: Run) -> None:

@@ -184,3 +184,8 @@ def test_a_mark_at_the_start_of_a_file_is_not_part_of_it(tmp_path: Path) -> None
         token = load_settings(environ=environ).settings.read_api_token()
         assert token is not None
         assert token.get_secret_value() == "secret"
+
+
+def test_a_variable_that_nests_too_deeply_is_one_sentence() -> None:
+    with pytest.raises(SettingsError, match="half_life_by_type: SOMA_HALF_LIFE_BY_TYPE is not valid JSON"):
+        load_settings(environ={"SOMA_HALF_LIFE_BY_TYPE": '{"a": ' + "[" * 99_999})
