@@ -12,6 +12,7 @@ from typing import Any, Final
 from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine import graphing, reporting
 from memory_runtime.engine.cache import RecordCache
+from memory_runtime.engine.compatibility import Terms
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.gate import Gate
 from memory_runtime.engine.gates import Gates
@@ -318,6 +319,12 @@ class MemoryEngine:
             bound = self.settings.top_k_max
             raise InvalidArgument(f"top_k: must be from 1 to {bound}", field="top_k", remedy="ask for fewer")
         async with self._serving():
+            if self.settings.compat_profile:
+                sought = Terms((term,), exact, case_sensitive)
+                found = await self.ledger.read(
+                    lambda view: sought.holding(view, scope, memory_type=memory_type, filters=filters, now=self.clock())
+                )
+                return [record for record, _ in found[:top_k]]
             return await self.ledger.read(
                 lambda view: view.by_words(
                     scope,

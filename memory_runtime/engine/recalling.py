@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from memory_runtime.engine import compatibility
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.hybrid import FusedHit, HybridRecaller, Question
 from memory_runtime.engine.types import Hit, RecallRequest, RecallResult, Suppressed
@@ -127,6 +128,8 @@ class Recaller:
         only = None
         if request.filters:
             only = view.allowed_ids(scope, request.filters, memory_type=request.memory_type, now=queries[0].now)
+        if self._hybrid(request) and self._settings.compat_profile:
+            return [self._added(view, scope, partition, types, query, only) for query in queries]
         if self._hybrid(request) and _fuses(request):
             return [self._fused(view, scope, partition, types, query, only) for query in queries]
         found = self._search(partition, types, queries, only)
@@ -189,6 +192,40 @@ class Recaller:
             only=only,
             deadline=max(query.deadline for query in queries),
         )
+
+    def _added(
+        self,
+        view: LedgerView,
+        scope: Scope,
+        partition: Partition,
+        types: list[int] | None,
+        query: Query,
+        only: Sequence[bytes] | None,
+    ) -> list[_Candidate]:
+        """The old service's rule: score + boost * matches, of the nearest by vector and of all that hold a term."""
+        request = query.request
+        sought = compatibility.in_words(
+            request.terms, request.query, exact=request.exact, case_sensitive=request.case_sensitive
+        )
+        boost = self._settings.hybrid_boost if request.boost is None else request.boost
+        holding = sought.holding(view, scope, memory_type=request.memory_type, filters=request.filters, now=query.now)
+        counts = {
+            record.id.bytes: count
+            for record, count in holding
+            if request.as_of is None or record.event_time <= request.as_of
+        }
+        near = replace(query, request=replace(request, top_k=compatibility.candidates(request.top_k)))
+        every = replace(query, request=replace(request, top_k=max(1, len(counts))))
+        found = {row.id: row for row in self._search(partition, types, [near], only)[0]}
+        found |= {row.id: row for row in self._search(partition, types, [every], list(counts))[0]}
+        # what is not like the query at all is found by its words alone
+        found |= {one: ScoredRow(one, 0.0, -math.inf, 0.0, "words") for one in counts if one not in found}
+        scores = {one: row.score + boost * counts.get(one, 0) for one, row in found.items()}
+        ranked = sorted((one for one in found if scores[one] > 0), key=lambda one: (-scores[one], one))
+        return [
+            _Candidate(found[one], scores[one], math.log2(scores[one]), lexical=one in counts)
+            for one in ranked[: request.top_k]
+        ]
 
     def _boosted(
         self,

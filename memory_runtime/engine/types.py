@@ -21,6 +21,7 @@ class RecallRequest:
     `as_of` in epoch seconds answers as the memory was then; `min_seq` is the sequence that the answer must include;
     `filters` are equalities on payload fields, applied before the top_k; `hybrid` None takes the configured default;
     hybrid recall multiplies the score of memories that hold any word of `terms` (None: of `query`) by `boost` (≥ 1).
+    `exact` and `case_sensitive` say how the compat profile compares terms; without it they have no effect.
     """
 
     query: str | None = None
@@ -35,6 +36,8 @@ class RecallRequest:
     hybrid: bool | None = None
     terms: tuple[str, ...] | None = None
     boost: float | None = None
+    exact: bool = True
+    case_sensitive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,13 @@ Coordinate = tuple[float, ...]
 
 
 def parse_coordinate(text: str, *, field: str = "coord") -> Coordinate:
-    """The coordinate written as `x,y,z`. Raises InvalidArgument naming `field`."""
+    """The coordinate written as `x,y,z`; a comma after the last number is allowed, as the old service did.
+
+    Raises InvalidArgument naming `field`.
+    """
     if not isinstance(text, str):
         raise InvalidArgument(f"{field}: expected text such as 1,2,3", field=field, remedy=_REMEDY)
-    parts = text.split(",")
+    parts = text.rstrip().removesuffix(",").split(",")
     try:
         values = [float(part) for part in parts]
     except ValueError:

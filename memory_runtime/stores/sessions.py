@@ -81,6 +81,20 @@ class RecordView(Protocol):
         A term without a word (`!?`) is looked for as characters, in order of coordinate: cost n of the scope.
         """
 
+    def holding(
+        self,
+        scope: Scope,
+        fragments: Sequence[str],
+        *,
+        memory_type: str | None,
+        filters: Mapping[str, Any] | None,
+        now: float,
+        limit: int,
+    ) -> list[MemoryRecord]:
+        """The scope's memories whose payload's JSON, its ASCII letters in lower case, holds any of the fragments, by
+        coordinate; all of them where there are no fragments. Cost: the memories of the scope.
+        """
+
     def page(
         self, scope: Scope, *, after: uuid.UUID | None, limit: int, memory_type: str | None, now: float
     ) -> list[MemoryRecord]:

@@ -77,6 +77,30 @@ def by_characters(
     return [record(found) for found in session.rows(sql, *bound.values)]
 
 
+def holding(
+    session: Session,
+    scope: Scope,
+    fragments: Sequence[str],
+    *,
+    memory_type: str | None,
+    filters: Mapping[str, Any] | None,
+    now: float,
+    limit: int,
+) -> list[MemoryRecord]:
+    """See `RecordView.holding`."""
+    bound = Bound()
+    where = in_scope(bound, scope, memory_type, filters, now)
+    if fragments:
+        # by the letters of ASCII alone, whatever the locale
+        held = 'lower(m.payload COLLATE "C")'
+        where.append("(" + " OR ".join(f"position({bound(one)}::text IN {held}) > 0" for one in fragments) + ")")
+    sql = (
+        f"SELECT {COLUMNS} FROM memories m WHERE {' AND '.join(where)}"  # noqa: S608
+        f" ORDER BY m.coordinate_first, m.id LIMIT {bound(limit)}"
+    )
+    return [record(found) for found in session.rows(sql, *bound.values)]
+
+
 def at_coordinate(
     session: Session, scope: Scope, coordinate: Coordinate, memory_type: str | None, now: float
 ) -> list[MemoryRecord]:

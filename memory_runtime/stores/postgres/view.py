@@ -81,6 +81,20 @@ class PostgresView:
             now=now,
         )
 
+    def holding(
+        self,
+        scope: Scope,
+        fragments: Sequence[str],
+        *,
+        memory_type: str | None,
+        filters: Mapping[str, Any] | None,
+        now: float,
+        limit: int,
+    ) -> list[MemoryRecord]:
+        return reading.holding(
+            self.session, scope, fragments, memory_type=memory_type, filters=filters, now=now, limit=limit
+        )
+
     def page(
         self, scope: Scope, *, after: uuid.UUID | None, limit: int, memory_type: str | None, now: float
     ) -> list[MemoryRecord]:

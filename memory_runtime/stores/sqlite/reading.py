@@ -60,6 +60,25 @@ def in_scope(
     return [record(found) for found in connection.execute(sql, (*values, limit))]
 
 
+def holding(
+    connection: sqlite3.Connection,
+    scope: Scope,
+    fragments: Sequence[str],
+    *,
+    memory_type: str | None,
+    filters: Mapping[str, Any] | None,
+    now: float,
+    limit: int,
+) -> list[MemoryRecord]:
+    """See `RecordView.holding`."""
+    where, values = _scope_conditions(scope, memory_type, filters, now)
+    if fragments:
+        where.append("(" + " OR ".join(["instr(lower(payload), ?) > 0"] * len(fragments)) + ")")
+        values.extend(fragments)
+    sql = f"SELECT {_COLUMNS} FROM memories WHERE {' AND '.join(where)} ORDER BY coordinate_first, id LIMIT ?"  # noqa: S608
+    return [record(found) for found in connection.execute(sql, (*values, limit))]
+
+
 def at_coordinate(
     connection: sqlite3.Connection, scope: Scope, coordinate: Coordinate, memory_type: str | None, now: float
 ) -> list[MemoryRecord]:

@@ -83,6 +83,20 @@ class SQLiteView:
             now=now,
         )
 
+    def holding(
+        self,
+        scope: Scope,
+        fragments: Sequence[str],
+        *,
+        memory_type: str | None,
+        filters: Mapping[str, Any] | None,
+        now: float,
+        limit: int,
+    ) -> list[MemoryRecord]:
+        return reading.holding(
+            self.connection, scope, fragments, memory_type=memory_type, filters=filters, now=now, limit=limit
+        )
+
     def page(
         self, scope: Scope, *, after: uuid.UUID | None, limit: int, memory_type: str | None, now: float
     ) -> list[MemoryRecord]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi import Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from memory_runtime.engine import UNSET, ExportedMemory, RecallRequest, Unset
 from memory_runtime.model.coordinates import make_coordinate, parse_coordinate
@@ -22,7 +24,11 @@ JsonObject = dict[str, Any]
 Coord = Annotated[str, Field(max_length=100_000, description="Numbers separated by commas.", examples=["1,2,3"])]
 Payload = Annotated[dict[str, Any], Field(description="Any JSON object.", examples=[{"text": "Ann moved to Lisbon"}])]
 TypeName = Annotated[str, Field(min_length=1, max_length=256, examples=["episodic"])]
-TopK = Annotated[int, Field(ge=1, le=MOST_AT_ONCE, description="How many, at most.")]
+# as the old service took it: an empty name is none
+_no_name = BeforeValidator(lambda value: None if value == "" else value)
+OptionalType = Annotated[TypeName | None, _no_name]
+TypeQuery = Annotated[TypeName | None, _no_name, Query()]
+TopK = Annotated[int, Field(ge=0, le=MOST_AT_ONCE, description="How many, at most; 0 finds nothing.")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Time = Annotated[
     Number | str, Field(description="Epoch seconds or ISO 8601; docs/api.md, Times.", examples=["2024-06-10T06:13:20Z"])
@@ -90,7 +96,7 @@ class StoreBody(StoreOptions):
     )
     coord: Coord
     payload: Payload
-    type: TypeName | None = "episodic"
+    type: OptionalType = "episodic"
 
     def to_item(self, *, field: str = "") -> StoreItem:
         """The engine's item. Raises InvalidArgument."""
@@ -102,7 +108,7 @@ class RememberBody(StoreOptions):
 
     coord: Coord | None = None
     payload: Payload
-    type: TypeName | None = "episodic"
+    type: OptionalType = "episodic"
 
 
 class BulkBody(BaseModel):
@@ -116,11 +122,11 @@ class MemoryBody(StoreOptions):
 
     coord: Coord
     payload: Payload
-    memory_type: TypeName = "episodic"
+    memory_type: OptionalType = "episodic"
 
     def to_item(self) -> StoreItem:
         """The engine's item. Raises InvalidArgument."""
-        return self.item(self.coord, self.payload, self.memory_type)
+        return self.item(self.coord, self.payload, self.memory_type or "episodic")
 
 
 class RecallOptions(BaseModel):
@@ -170,7 +176,7 @@ class RecallBody(QueryBody):
             ]
         }
     )
-    type: TypeName | None = None
+    type: OptionalType = None
     filters: JsonObject | None = Field(None, description="Equalities on payload fields, before the top k.")
     hybrid: bool | None = Field(None, description="Mix in keyword hits; absent: as configured.")
 
@@ -181,10 +187,14 @@ class RecallBody(QueryBody):
 
 
 class ScoresBody(RecallBody):
-    """POST /recall_with_scores. `exact` and `case_sensitive` are accepted: any word counts, whatever its case."""
+    """POST /recall_with_scores. `exact` and `case_sensitive` hold with the compat profile; else any word counts."""
 
     exact: bool = True
     case_sensitive: bool = False
+
+    def to_request(self) -> RecallRequest:
+        """The engine's request. Raises InvalidArgument."""
+        return replace(super().to_request(), exact=self.exact, case_sensitive=self.case_sensitive)
 
 
 class BatchBody(RecallOptions):
@@ -192,7 +202,7 @@ class BatchBody(RecallOptions):
 
     queries: list[Annotated[str, Field(max_length=1_000_000)]] = Field(max_length=256)
     top_k: TopK = 5
-    type: TypeName | None = None
+    type: OptionalType = None
     filters: JsonObject | None = None
     hybrid: bool | None = None
 
@@ -203,7 +213,7 @@ class ContextBody(RecallOptions):
     query: str = Field(max_length=1_000_000)
     context: JsonObject
     top_k: TopK = 5
-    type: TypeName | None = None
+    type: OptionalType = None
 
 
 class KeywordBody(BaseModel):
@@ -213,7 +223,7 @@ class KeywordBody(BaseModel):
     exact: bool = Field(True, description="The term as it stands, anywhere in the payload's text.")
     case_sensitive: bool = False
     top_k: TopK = 50
-    type: TypeName | None = None
+    type: OptionalType = None
 
 
 class HybridBody(RecallOptions):
@@ -225,14 +235,14 @@ class HybridBody(RecallOptions):
     top_k: TopK = 5
     exact: bool = True
     case_sensitive: bool = False
-    type: TypeName | None = None
+    type: OptionalType = None
 
 
 class SearchBody(QueryBody):
     """POST /memories/search."""
 
     offset: int = Field(0, ge=0, le=MOST_AT_ONCE)
-    memory_type: TypeName | None = None
+    memory_type: OptionalType = None
     filters: JsonObject | None = None
     hybrid: bool | None = None
 
@@ -242,7 +252,7 @@ class LinkBody(BaseModel):
 
     from_coord: Coord
     to_coord: Coord
-    type: TypeName = "related"
+    type: OptionalType = "related"
     weight: Finite = 1.0
 
 
@@ -251,7 +261,7 @@ class GraphLinkBody(BaseModel):
 
     from_coord: Coord
     to_coord: Coord
-    link_type: TypeName | None = "related"
+    link_type: OptionalType = "related"
     strength: Finite = 1.0
     metadata: JsonObject | None = None
 

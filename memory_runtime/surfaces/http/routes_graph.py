@@ -23,7 +23,6 @@ from memory_runtime.surfaces.http.strict_json import StrictRoute
 router = APIRouter(tags=["graph"], route_class=StrictRoute)
 
 CoordQuery = Annotated[str, Query(max_length=100_000, examples=["1,2,3"])]
-TypeQuery = Annotated[str | None, Query(min_length=1, max_length=256)]
 MOST_HOPS = 16
 MOST_STEPS = 64
 
@@ -35,7 +34,7 @@ async def link(request: Request, body: bodies.LinkBody) -> JSONResponse:
         scope(request),
         parse_coordinate(body.from_coord, field="from_coord"),
         parse_coordinate(body.to_coord, field="to_coord"),
-        link_type=body.type,
+        link_type=body.type or "related",
         weight=body.weight,
         metadata={},
     )
@@ -46,7 +45,7 @@ async def link(request: Request, body: bodies.LinkBody) -> JSONResponse:
 async def neighbors(
     request: Request,
     coord: CoordQuery,
-    link_type: TypeQuery = None,
+    link_type: bodies.TypeQuery = None,
     limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 1000,
 ) -> JSONResponse:
     """What a memory links to."""
@@ -57,7 +56,9 @@ async def neighbors(
 
 
 @router.get("/shortest_path", response_model=answers.CoordPath)
-async def shortest_path(request: Request, frm: CoordQuery, to: CoordQuery, link_type: TypeQuery = None) -> JSONResponse:
+async def shortest_path(
+    request: Request, frm: CoordQuery, to: CoordQuery, link_type: bodies.TypeQuery = None
+) -> JSONResponse:
     """The shortest way along links from one memory to another; empty where there is none."""
     path = await engine(request).shortest_path(
         scope(request),
@@ -74,7 +75,7 @@ async def coordinate_range(
     request: Request,
     min: CoordQuery,  # noqa: A002 -- the wire's name
     max: CoordQuery,  # noqa: A002 -- the wire's name
-    type: TypeQuery = None,  # noqa: A002 -- the wire's name
+    type: bodies.TypeQuery = None,  # noqa: A002 -- the wire's name
     limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = bodies.MOST_AT_ONCE,
 ) -> JSONResponse:
     """The coordinates of memories within a box, its faces included."""
@@ -108,7 +109,7 @@ async def graph_link(request: Request, body: bodies.GraphLinkBody) -> JSONRespon
 
 @router.delete("/graph/link", response_model=answers.GraphUnlinked)
 async def graph_unlink(
-    request: Request, from_coord: CoordQuery, to_coord: CoordQuery, link_type: TypeQuery = None
+    request: Request, from_coord: CoordQuery, to_coord: CoordQuery, link_type: bodies.TypeQuery = None
 ) -> JSONResponse:
     """Deletes the links from one coordinate to another, of one type or, where none is named, of all."""
     gone = await engine(request).unlink(
@@ -168,7 +169,7 @@ async def graph_neighbors(
     k_hop: Annotated[int, Query(ge=1, le=MOST_HOPS)] = 1,
     limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 10,
     offset: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 0,
-    link_type: TypeQuery = None,
+    link_type: bodies.TypeQuery = None,
 ) -> JSONResponse:
     """What a coordinate links to within some hops, nearest first; each once for every type of link."""
     found = await engine(request).neighbors(
@@ -195,7 +196,7 @@ async def graph_path(
     from_coord: CoordQuery,
     to_coord: CoordQuery,
     max_length: Annotated[int, Query(ge=1, le=MOST_STEPS, description="The most coordinates in the path.")] = 10,
-    link_type: TypeQuery = None,
+    link_type: bodies.TypeQuery = None,
 ) -> JSONResponse:
     """The shortest way along links from one memory to another; `found` says whether there is one."""
     path = await engine(request).shortest_path(

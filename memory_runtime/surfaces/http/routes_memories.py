@@ -14,6 +14,7 @@ from memory_runtime.model.coordinates import parse_coordinate
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
 from memory_runtime.surfaces.http.context import asked_for_receipt, engine, idempotency_key, json_object, scope
+from memory_runtime.surfaces.http.recalls import recalled
 from memory_runtime.surfaces.http.rendering import (
     answer,
     context_of,
@@ -29,7 +30,10 @@ from memory_runtime.surfaces.http.strict_json import StrictRoute
 router = APIRouter(prefix="/memories", tags=["memories"], route_class=StrictRoute)
 
 Coord = Annotated[str, Path(max_length=100_000, description="Numbers separated by commas.", examples=["1,2,3"])]
-TypeQuery = Annotated[str | None, Query(min_length=1, max_length=256)]
+
+
+# An empty name must not delete the memories of every type
+NamedType = Annotated[str | None, Query(min_length=1, max_length=256)]
 
 
 @router.post("", response_model=answers.MemoryStored)
@@ -48,7 +52,7 @@ async def list_memories(
     request: Request,
     after: Annotated[uuid.UUID | None, Query(description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    memory_type: TypeQuery = None,
+    memory_type: bodies.TypeQuery = None,
     vectors: Annotated[bool, Query(description="Add each memory's vector.")] = False,
     full: Annotated[bool, Query(description="Add what an import needs to put it back as it was.")] = False,
 ) -> JSONResponse:
@@ -71,7 +75,7 @@ async def import_memories(request: Request, body: bodies.ImportBody) -> JSONResp
 
 
 async def _search(request: Request, wanted: RecallRequest, offset: int) -> JSONResponse:
-    result = await engine(request).recall(scope(request), wanted)
+    result = await recalled(request, wanted)
     reply = {"memories": [found(hit) for hit in result.hits[offset:]]} | context_of(result, explain=wanted.explain)
     return answer(reply, recall_headers([result]))
 
@@ -94,9 +98,9 @@ async def search(request: Request, body: bodies.SearchBody) -> JSONResponse:
 async def search_by_query(
     request: Request,
     query: Annotated[str, Query(max_length=100_000)],
-    top_k: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 5,
+    top_k: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 5,
     offset: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 0,
-    memory_type: TypeQuery = None,
+    memory_type: bodies.TypeQuery = None,
     filters: Annotated[str | None, Query(description="A JSON object, as text.")] = None,
     half_life: bodies.HalfLife | None = None,
 ) -> JSONResponse:
@@ -109,14 +113,14 @@ async def search_by_query(
 
 # `/search` stands above: a coordinate may be any text until it is parsed.
 @router.get("/{coord}", response_model=answers.MemoryFound)
-async def get_memory(request: Request, coord: Coord, memory_type: TypeQuery = None) -> JSONResponse:
+async def get_memory(request: Request, coord: Coord, memory_type: bodies.TypeQuery = None) -> JSONResponse:
     """One memory. Another tenant's is not found, as one that does not exist."""
     record = await engine(request).get(scope(request), parse_coordinate(coord), memory_type)
     return answer({"memory": resource(record)}, {"X-Soma-Seq": str(record.seq)})
 
 
 @router.delete("/{coord}", response_model=answers.MemoryDeleted)
-async def delete_memory(request: Request, coord: Coord, memory_type: TypeQuery = None) -> JSONResponse:
+async def delete_memory(request: Request, coord: Coord, memory_type: NamedType = None) -> JSONResponse:
     """Deletes what is at a coordinate, of one type or of all; when answered, nothing finds it any more."""
     receipt = await engine(request).delete(scope(request), parse_coordinate(coord), memory_type)
     if receipt.deleted:

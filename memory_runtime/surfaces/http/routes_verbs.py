@@ -18,6 +18,7 @@ from memory_runtime.model.records import StoreItem
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
 from memory_runtime.surfaces.http.context import asked_for_receipt, engine, idempotency_key, json_object, scope
+from memory_runtime.surfaces.http.recalls import all_recalled, recalled
 from memory_runtime.surfaces.http.rendering import (
     answer,
     context_of,
@@ -73,7 +74,7 @@ async def store_bulk(request: Request, body: bodies.BulkBody) -> JSONResponse:
 
 
 async def _recall(request: Request, wanted: RecallRequest) -> JSONResponse:
-    result = await engine(request).recall(scope(request), wanted)
+    result = await recalled(request, wanted)
     reply: answers.Json = {"matches": [hit.record.legacy_payload() for hit in result.hits]}
     if wanted.explain:
         reply["explanations"] = [explained(hit) | {"score": hit.score} for hit in result.hits]
@@ -90,8 +91,8 @@ async def recall(request: Request, body: bodies.RecallBody) -> JSONResponse:
 async def recall_by_query(
     request: Request,
     query: Annotated[str, Query(max_length=100_000)],
-    top_k: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 5,
-    type: Annotated[str | None, Query(min_length=1, max_length=256)] = None,  # noqa: A002 -- the wire's name
+    top_k: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 5,
+    type: bodies.TypeQuery = None,  # noqa: A002 -- the wire's name
     hybrid: bool | None = None,
     filters: Annotated[str | None, Query(description="A JSON object, as text.")] = None,
     half_life: bodies.HalfLife | None = None,
@@ -115,7 +116,7 @@ async def recall_batch(request: Request, body: bodies.BatchBody) -> JSONResponse
         "hybrid": body.hybrid,
     }
     wanted = [body.request(query, **rest) for query in body.queries]
-    results = await engine(request).recall_batch(scope(request), wanted)
+    results = await all_recalled(request, wanted)
     reply: answers.Json = {"batches": [[hit.record.legacy_payload() for hit in result.hits] for result in results]}
     if body.explain:
         reply["explanations"] = [
@@ -126,7 +127,7 @@ async def recall_batch(request: Request, body: bodies.BatchBody) -> JSONResponse
 
 
 async def _with_scores(request: Request, wanted: RecallRequest) -> JSONResponse:
-    result = await engine(request).recall(scope(request), wanted)
+    result = await recalled(request, wanted)
     reply = {"results": [scored(hit) for hit in result.hits]} | context_of(result, explain=wanted.explain)
     return answer(reply, recall_headers([result]))
 
@@ -147,6 +148,8 @@ async def hybrid_recall_with_scores(request: Request, body: bodies.HybridBody) -
         hybrid=True,
         terms=None if body.terms is None else tuple(body.terms),
         boost=body.boost,
+        exact=body.exact,
+        case_sensitive=body.case_sensitive,
     )
     return await _with_scores(request, wanted)
 
@@ -156,7 +159,7 @@ async def recall_with_context(request: Request, body: bodies.ContextBody) -> JSO
     """Recalls for a query within a context, which becomes part of what is looked for."""
     query = f"{body.query} [CTX] {canonical_json(body.context, field='context')}"
     wanted = body.request(query, top_k=body.top_k, memory_type=body.type)
-    result = await engine(request).recall(scope(request), wanted)
+    result = await recalled(request, wanted)
     reply: answers.Json = {"results": [hit.record.legacy_payload() for hit in result.hits]}
     if body.explain:
         reply["explanations"] = [explained(hit) | {"score": hit.score} for hit in result.hits]
@@ -171,10 +174,10 @@ async def keyword_search(request: Request, body: bodies.KeywordBody) -> JSONResp
         body.term,
         exact=body.exact,
         case_sensitive=body.case_sensitive,
-        top_k=body.top_k,
+        top_k=max(1, body.top_k),
         memory_type=body.type,
     )
-    return answer({"results": [record.legacy_payload() for record in records]})
+    return answer({"results": [record.legacy_payload() for record in records[: body.top_k]]})
 
 
 @router.post("/payloads", response_model=answers.Payloads)

@@ -376,3 +376,28 @@ async def test_text_that_a_database_may_choke_on_is_kept_byte_for_byte(place: Pl
     await ledger.commit(Unit([put(50, many), put(51, "long" * 100_000)]))
     assert await ledger.read(lambda view: words(view, "w7")) == [50.0]
     assert not any(place.half_visible().values())
+
+
+async def test_payloads_that_hold_fragments_are_found_by_coordinate(place: Place) -> None:
+    ledger = place.open()
+    texts = ["Black CAT", "no such thing", "concatenated", "Äpfel 100%_", "dog"]
+    await ledger.commit(
+        Unit([put(-n, payload=json.dumps({"name": text}), pinned=n == 4) for n, text in enumerate(texts)])
+    )
+    await ledger.commit(Unit([put(9, payload='{"name":"cat"}', scope=Scope("acme", "away")), drop(-1)]))
+
+    def look(view: Any) -> None:
+        asked = {"memory_type": None, "filters": None, "now": 5000.0, "limit": 10}
+
+        def found(fragments: list[str], **rest: Any) -> list[float]:
+            return [one.coordinate[0] for one in view.holding(ACME, fragments, **(asked | rest))]
+
+        assert found(["cat"]) == [-2.0, 0.0]
+        assert found(["cat", "dog"]) == [-4.0, -2.0, 0.0]
+        assert found(["100%_"]) == [-3.0]
+        assert found([]) == [-4.0, -3.0, -2.0, 0.0]
+        assert found(["cat"], limit=1) == [-2.0]
+        assert found(["cat"], filters={"name": "Black CAT"}) == [0.0]
+        assert found(["cat"], memory_type="semantic") == []
+
+    await ledger.read(look)

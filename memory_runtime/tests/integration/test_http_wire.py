@@ -282,3 +282,30 @@ def test_min_seq_reads_ones_write_and_a_future_one_is_unavailable(http):
     late = http.post("/recall", json={"query": "Ann", "min_seq": seq + 10_000})
     assert (late.status_code, late.json()["field"]) == (503, "min_seq")
     assert late.headers["Retry-After"]
+
+
+def test_what_the_old_service_took_is_taken(http):
+    """A comma after the last number, an empty type, and a top k of 0."""
+    assert http.post("/store", json={"coord": "7,8,9,", "payload": {"text": "lenient"}, "type": ""}).status_code == 200
+    (memory,) = http.post("/recall", json={"query": "lenient", "top_k": 1, "type": ""}).json()["matches"]
+    assert (memory["memory_type"], memory["coordinate"]) == ("episodic", [7.0, 8.0, 9.0])
+    assert http.get("/memories/7,8,9,").json()["memory"]["payload"]["text"] == "lenient"
+    answer = http.get("/recall", params={"query": "lenient", "top_k": 0, "type": ""})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["matches"] == []
+    for path, body, key in (
+        ("/recall", {"query": "lenient"}, "matches"),
+        ("/recall_with_scores", {"query": "lenient"}, "results"),
+        ("/hybrid_recall_with_scores", {"query": "lenient"}, "results"),
+        ("/recall_with_context", {"query": "lenient", "context": {}}, "results"),
+        ("/keyword_search", {"term": "lenient"}, "results"),
+        ("/memories/search", {"query": "lenient"}, "memories"),
+        ("/recall_batch", {"queries": ["lenient", "other"]}, "batches"),
+    ):
+        answer = http.post(path, json=body | {"top_k": 0})
+        assert answer.status_code == 200, path
+        assert answer.json()[key] in ([], [[], []]), path
+    store(http, "7,8,10", "beside it")
+    assert http.post("/link", json={"from_coord": "7,8,9,", "to_coord": "7,8,10", "type": ""}).status_code == 200
+    # an empty type here would be every type
+    assert http.delete("/memories/7,8,9", params={"memory_type": ""}).status_code == 422
