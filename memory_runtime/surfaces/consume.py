@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from http.server import ThreadingHTTPServer
 
 from memory_runtime.engine import Intake, build_intake
 from memory_runtime.engine.identity import identity_of
@@ -16,7 +15,7 @@ from memory_runtime.events.gaps import Positions
 from memory_runtime.model import failpoints
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.collector import keep_what_is_there
-from memory_runtime.surfaces.consumer_probes import Vitals, serve_probes
+from memory_runtime.surfaces.consumer_probes import ProbeServer, Vitals, serve_probes
 from memory_runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def _consumer(settings: SMFSettings, intake: Intake, metrics: Metrics, *, dead_l
     return Consumer(settings, intake.ingestor, metrics, identity, positions)
 
 
-def _probes(settings: SMFSettings, metrics: Metrics, vitals: Vitals) -> ThreadingHTTPServer:
+def _probes(settings: SMFSettings, metrics: Metrics, vitals: Vitals) -> ProbeServer:
     try:
         registry = metrics.registry if settings.metrics_enabled else None
         return serve_probes(settings.consumer_metrics_port, vitals, registry)

@@ -25,7 +25,9 @@ from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.collector import keep_what_is_there
 from memory_runtime.surfaces.flagging import FlagWatch, Reread, Stamp
 from memory_runtime.surfaces.grpc.server import GrpcServer
+from memory_runtime.surfaces.http import wire
 from memory_runtime.surfaces.http.app import build_app, product_version
+from memory_runtime.surfaces.http.connections import IDLE_SECONDS, timed_protocol
 from memory_runtime.surfaces.service import Phase, Service
 from memory_runtime.telemetry.heartbeat import Heartbeat
 from memory_runtime.telemetry.supervision import stop_all
@@ -79,8 +81,12 @@ def _listen(settings: SMFSettings) -> socket.socket:
 
 
 def _http_server(service: Service) -> _HttpServer:
+    def refused(status: int) -> None:
+        service.engine.metrics.answered("other", "other", str(status), 0.0)
+
     config = uvicorn.Config(
         build_app(service),
+        http=timed_protocol(refused),
         loop="asyncio",
         lifespan="off",
         ws="none",
@@ -90,8 +96,8 @@ def _http_server(service: Service) -> _HttpServer:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        timeout_keep_alive=75,
-        h11_max_incomplete_event_size=64 << 10,
+        timeout_keep_alive=IDLE_SECONDS,
+        h11_max_incomplete_event_size=wire.LONGEST_LINE + wire.LARGEST_HEADERS,
         timeout_graceful_shutdown=max(1, round(service.settings.drain_seconds)),
     )
     return _HttpServer(config)

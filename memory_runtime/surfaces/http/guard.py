@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from memory_runtime.model.actor import current_tenant
 from memory_runtime.model.errors import DeadlineExceeded, PayloadTooLarge, SomaError
 from memory_runtime.stores.resilience.deadline import deadline_after
+from memory_runtime.surfaces.http import wire
 from memory_runtime.surfaces.http.errors import error_response, unforeseen
 from memory_runtime.surfaces.service import Service
 from memory_runtime.telemetry.metrics import Metrics
@@ -52,6 +53,7 @@ class Guard:
             return
         exchange = _Exchange(scope, send)
         try:
+            wire.check(scope)
             await self._serve(exchange, receive)
         except ClientGone:
             exchange.status = 499
