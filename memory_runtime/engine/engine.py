@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from memory_runtime.engine.types import (
     CoordinateHit,
     GraphPath,
     Neighbor,
+    Page,
     Readiness,
     RecallRequest,
     RecallResult,
@@ -42,9 +44,17 @@ from memory_runtime.engine.vectors.backing import VectorBacking
 from memory_runtime.engine.vectors.keeping import VectorKeeper
 from memory_runtime.engine.writing import Storekeeper
 from memory_runtime.model.coordinates import Coordinate, make_coordinate
-from memory_runtime.model.errors import DeadlineExceeded, InvalidArgument, NotFound, SomaError, Unavailable
+from memory_runtime.model.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    PayloadTooLarge,
+    SomaError,
+    Unavailable,
+)
 from memory_runtime.model.records import DeleteReceipt, Edge, MemoryRecord, Scope, StoreItem, StoreReceipt, Vector
 from memory_runtime.settings import SMFSettings
+from memory_runtime.stores.answer_size import answer_of
 from memory_runtime.stores.contracts import EdgeKey
 from memory_runtime.stores.resilience.deadline import remaining
 from memory_runtime.stores.sessions import Ledger, LedgerView
@@ -54,6 +64,9 @@ from memory_runtime.telemetry.supervision import stop_all
 
 MIN_SEQ_WAIT_SECONDS: Final = 2.0
 MAX_RANGE: Final = 10_000
+PAGE_PART: Final = 100
+VECTOR_TEXT: Final = 22
+"""Bytes of a number of a vector as JSON."""
 
 
 class MemoryEngine:
@@ -257,9 +270,10 @@ class MemoryEngine:
                 ]
                 index = self.follower.index
                 if all(map(self._recaller.is_plain, queries)):
-                    queries, results = await self._gathering.ask(scope, queries)
+                    queries, results = await self._gathering.ask(scope, queries, self._most_bytes)
                 else:
-                    results = await self.ledger.read(lambda view: self._answer(view, scope, queries))
+                    with answer_of(self._most_bytes):
+                        results = await self.ledger.read(lambda view: self._answer(view, scope, queries))
                 results = await self.vectors.route.complete(scope, queries, results, index)
         self._access.note((hit.record.id for result in results for hit in result.hits), now)
         self.sampling.note(scope, queries, results)
@@ -267,6 +281,10 @@ class MemoryEngine:
 
     def _answer(self, view: LedgerView, scope: Scope, queries: Sequence[Query]) -> list[RecallResult]:
         return self._recaller.answer(self.cache.view(view, scope, self.cache.moment()), scope, queries)
+
+    @property
+    def _most_bytes(self) -> int:
+        return int(self.settings.max_response_body_mb * 2**20)
 
     async def _reach(self, min_seq: int) -> None:
         waited = 0.0
@@ -325,29 +343,60 @@ class MemoryEngine:
                     lambda view: sought.holding(view, scope, memory_type=memory_type, filters=filters, now=self.clock())
                 )
                 return [record for record, _ in found[:top_k]]
-            return await self.ledger.read(
-                lambda view: view.by_words(
-                    scope,
-                    term,
-                    exact=exact,
-                    case_sensitive=case_sensitive,
-                    limit=top_k,
-                    memory_type=memory_type,
-                    filters=filters,
-                    now=self.clock(),
+            with answer_of(self._most_bytes):
+                return await self.ledger.read(
+                    lambda view: view.by_words(
+                        scope,
+                        term,
+                        exact=exact,
+                        case_sensitive=case_sensitive,
+                        limit=top_k,
+                        memory_type=memory_type,
+                        filters=filters,
+                        now=self.clock(),
+                    )
                 )
-            )
 
     async def scan(
         self, scope: Scope, *, after: uuid.UUID | None = None, limit: int = 100, memory_type: str | None = None
-    ) -> list[MemoryRecord]:
-        """A page of the scope's live memories with their vectors, in order of id, beginning after `after`."""
+    ) -> Page:
+        """A page of the scope's live memories with their vectors, in order of id, beginning after `after`.
+
+        It ends early where it would hold more bytes than an answer may; there is at least one memory in it, if there
+        is one.
+        """
         if not 1 <= limit <= MAX_RANGE:
             raise InvalidArgument(f"limit: must be from 1 to {MAX_RANGE}", field="limit", remedy="ask for fewer")
         async with self._serving():
-            return await self.ledger.read(
-                lambda view: view.page(scope, after=after, limit=limit, memory_type=memory_type, now=self.clock())
-            )
+            return await self._page(scope, after, limit, memory_type)
+
+    async def _page(self, scope: Scope, after: uuid.UUID | None, limit: int, memory_type: str | None) -> Page:
+        found: list[MemoryRecord] = []
+        # half: the rest of a record, and escapes, are not counted
+        left, part = self._most_bytes // 2, PAGE_PART
+        while len(found) < limit:
+            size = min(part, limit - len(found))
+            start = found[-1].id if found else after
+            try:
+                # one memory by itself is never too large: it was let in
+                with answer_of(left if size > 1 or found else sys.maxsize) as answer:
+                    more = await self.ledger.read(
+                        lambda view, start=start, size=size: view.page(  # type: ignore[misc]
+                            scope, after=start, limit=size, memory_type=memory_type, now=self.clock()
+                        )
+                    )
+            except PayloadTooLarge:
+                if size == 1:
+                    break
+                part = max(1, size // 4)
+                continue
+            found += more
+            left -= answer.spent + len(more) * VECTOR_TEXT * self.settings.vector_dim
+            if len(more) < size:
+                return Page(found, more=False)
+            if left <= 0:
+                break
+        return Page(found, more=True)
 
     async def coordinates_in_range(
         self, scope: Scope, low: Coordinate, high: Coordinate, *, memory_type: str | None = None, limit: int = MAX_RANGE
@@ -445,11 +494,12 @@ class MemoryEngine:
             bound = self.settings.top_k_max
             raise InvalidArgument(f"top_k: must be from 1 to {bound}", field="top_k", remedy="ask for fewer")
         async with self._serving():
-            return await self.ledger.read(
-                lambda view: reporting.coordinate_hits(
-                    view, self.follower.coordinates.search(scope, memory_type, coordinate, top_k)
+            with answer_of(self._most_bytes):
+                return await self.ledger.read(
+                    lambda view: reporting.coordinate_hits(
+                        view, self.follower.coordinates.search(scope, memory_type, coordinate, top_k)
+                    )
                 )
-            )
 
     async def coordinate_delete(
         self, scope: Scope, coordinate: Coordinate, *, memory_type: str | None = None

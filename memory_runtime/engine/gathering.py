@@ -19,6 +19,7 @@ from memory_runtime.engine.types import RecallResult
 from memory_runtime.model.actor import work_for
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.records import Scope
+from memory_runtime.stores.answer_size import answer_of
 from memory_runtime.stores.resilience.deadline import deadline_after
 from memory_runtime.stores.sessions import Ledger, LedgerView
 
@@ -41,6 +42,7 @@ Answer = Callable[[LedgerView, Scope, Sequence[Query]], list[RecallResult]]
 class _Waiting:
     scope: Scope
     queries: Sequence[Query]
+    most: int
     future: asyncio.Future[Answered]
 
 
@@ -57,17 +59,18 @@ class Gathering:
         self._lines: dict[str, deque[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, scope: Scope, queries: Sequence[Query]) -> Answered:
-        """The answers of one caller's queries. Raises what answering them alone would raise."""
+    async def ask(self, scope: Scope, queries: Sequence[Query], most: int) -> Answered:
+        """The answers of one caller's queries, of `most` bytes at most. Raises what each alone would raise."""
         line = self._lines.get(scope.tenant)
         if line is None:
             self._lines[scope.tenant] = deque()
             try:
-                results = await self._ledger.read(lambda view: self._answer(view, scope, queries))
+                with answer_of(most):
+                    results = await self._ledger.read(lambda view: self._answer(view, scope, queries))
             finally:
                 self._go_on(scope.tenant)
             return Answered(queries, results)
-        waiting = _Waiting(scope, queries, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(scope, queries, most, asyncio.get_running_loop().create_future())
         line.append(waiting)
         return await waiting.future
 
@@ -111,7 +114,8 @@ class Gathering:
     async def _read(self, batch: Sequence[_Waiting]) -> list[list[RecallResult] | Exception]:
         """The batch's fates; the time it has is what the most patient of it has."""
         latest = max(query.deadline for one in batch for query in one.queries)
-        with deadline_after(latest - time.monotonic()):
+        most = sum(one.most for one in batch)
+        with deadline_after(latest - time.monotonic()), answer_of(most):
             return await self._ledger.read(lambda view: self._fates(view, batch))
 
     @staticmethod
@@ -145,6 +149,7 @@ class Gathering:
 
     def _alone(self, view: LedgerView, one: _Waiting) -> list[RecallResult] | Exception:
         try:
-            return self._answer(view, one.scope, one.queries)
+            with answer_of(one.most):
+                return self._answer(view, one.scope, one.queries)
         except SomaError as error:
             return error

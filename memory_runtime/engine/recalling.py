@@ -18,10 +18,12 @@ from memory_runtime.model.errors import NotFound, Unavailable
 from memory_runtime.model.records import MemoryRecord, Scope, Vector
 from memory_runtime.scoring import Partition, ScoredRow, Unset
 from memory_runtime.settings import SMFSettings
+from memory_runtime.stores.resilience.deadline import check_time
 from memory_runtime.stores.sessions import LedgerView
 
 MAX_LEXICAL = 10_000
 _ATTEMPTS = 3
+_PART = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +112,7 @@ class Recaller:
         for attempt in range(_ATTEMPTS):
             candidates = self._candidates(view, scope, partition, queries)
             wanted = list({one.row.id for found in candidates for one in found})
-            records = view.by_ids(wanted)
+            records = _records(view, wanted)
             if len(records) == len(wanted) or attempt == _ATTEMPTS - 1:
                 break
         return [
@@ -292,12 +294,21 @@ class Recaller:
         answered = {hit.record.id.bytes for hit in hits}
         (found,) = self._candidates(view, scope, partition, [undecayed])
         missed = [one.row for one in found if one.row.id not in answered]
-        records = view.by_ids([row.id for row in missed])
+        records = _records(view, [row.id for row in missed])
         return tuple(
             Suppressed(uuid.UUID(bytes=row.id), records[row.id].coordinate, row.score)
             for row in missed
             if row.id in records
         )
+
+
+def _records(view: LedgerView, wanted: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
+    """The records, a part at a time: what is read beyond an answer's bound is small."""
+    records: dict[bytes, MemoryRecord] = {}
+    for start in range(0, len(wanted), _PART):
+        check_time()
+        records |= view.by_ids(wanted[start : start + _PART])
+    return records
 
 
 def _fuses(request: RecallRequest) -> bool:

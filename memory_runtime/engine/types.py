@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from memory_runtime.model.coordinates import Coordinate
 from memory_runtime.model.records import Edge, MemoryRecord, Vector
@@ -104,6 +104,13 @@ class CoordinateHit:
 
     record: MemoryRecord
     similarity: float
+
+
+class Page(NamedTuple):
+    """Memories in the order of their ids; `more` says that there may be others after the last of them."""
+
+    memories: list[MemoryRecord]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from memory_runtime.model.coordinates import coordinate_from_canonical
 from memory_runtime.model.records import MemoryRecord, Scope, Vector
+from memory_runtime.stores.answer_size import spend
 from memory_runtime.stores.contracts import Collection, Put, Rows
 from memory_runtime.stores.values import Row
 
@@ -40,7 +41,11 @@ FUSED: Final = (
 
 
 def record(found: Sequence[Any], vector: bytes | None = None) -> MemoryRecord:
-    """The record of a row that begins with COLUMNS, its id as 16 bytes or a UUID; `vector` is float32 in bytes."""
+    """The record of a row that begins with COLUMNS, its id as 16 bytes or a UUID; `vector` is float32 in bytes.
+
+    Raises PayloadTooLarge where more is read for one answer than it may hold.
+    """
+    spend(len(found[5]))
     return MemoryRecord(
         id=_identity(found[0]),
         tenant=found[1],

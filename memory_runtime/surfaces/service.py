@@ -22,6 +22,7 @@ from memory_runtime.model.actor import act_as, work_for
 from memory_runtime.model.errors import RateLimited, SomaError, Unavailable
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SettingsError, SMFSettings
+from memory_runtime.stores.answer_size import bound_answer
 from memory_runtime.surfaces.shared_rate import build_shared_rate
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Service:
         act_as(f"{'anonymous' if anonymous or self.settings.auth_disabled else 'token'}@{peer}")
         scope = scope_of(headers, self.settings)
         work_for(scope.tenant)
+        bound_answer(int(self.settings.max_response_body_mb * (1 << 20)))
         await self._spend(peer, scope.tenant)
         if self.phase is Phase.STARTING:
             refused.labels("starting").inc()

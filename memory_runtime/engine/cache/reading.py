@@ -32,6 +32,7 @@ from memory_runtime.engine.following import Follower
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate, memory_id
 from memory_runtime.model.errors import Conflict, NotFound, SomaError
 from memory_runtime.model.records import MemoryRecord, Scope
+from memory_runtime.stores.answer_size import spend
 from memory_runtime.stores.contracts import Collection, Committed, Delete, Link, Put, Unit
 from memory_runtime.stores.resilience.deadline import no_deadline
 from memory_runtime.stores.sessions import Ledger, LedgerView
@@ -289,6 +290,7 @@ class RecordCache:
             self._count("stale")
             return None
         self._count("hit")
+        spend(len(text))
         return record
 
     def _is_current(self, keys: Sequence[bytes], order: int) -> bool:

@@ -10,7 +10,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from memory_runtime.engine.types import CoordinateHit
 from memory_runtime.model.coordinates import received_coordinate
+from memory_runtime.surfaces.grpc.answers import bounded
 from memory_runtime.surfaces.grpc.generated.somafractalmemory import memory_pb2 as pb
 from memory_runtime.surfaces.grpc.generated.somafractalmemory import memory_pb2_grpc as stubs
 from memory_runtime.surfaces.grpc.guard import CALLER
@@ -51,15 +53,19 @@ class LegacyMemoryService(stubs.MemoryServiceServicer):
             top_k=request.top_k or DEFAULT_TOP_K,
             memory_type=collection,
         )
-        memories = [
-            pb.Memory(
-                coord=pb.Coordinate(values=hit.record.coordinate),
-                payload_json=json.dumps(hit.record.payload),
-                memory_type=collection,
-            )
-            for hit in hits
-        ]
-        return pb.RecallResult(memories=memories)
+
+        def response(found: Sequence[CoordinateHit]) -> Any:
+            memories = [
+                pb.Memory(
+                    coord=pb.Coordinate(values=hit.record.coordinate),
+                    payload_json=json.dumps(hit.record.payload),
+                    memory_type=collection,
+                )
+                for hit in found
+            ]
+            return pb.RecallResult(memories=memories)
+
+        return await bounded(response, hits)
 
     async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Deletes a coordinate from every collection: the request names none."""

@@ -12,6 +12,7 @@ from memory_runtime.engine import UNSET, Hit, RecallRequest
 from memory_runtime.model.coordinates import received_coordinate
 from memory_runtime.model.records import MemoryRecord, StoreItem, StoreReceipt, Vector
 from memory_runtime.surfaces.explanations import factors
+from memory_runtime.surfaces.grpc.answers import bounded
 from memory_runtime.surfaces.grpc.generated.soma.memory.v2 import memory_pb2 as pb
 from memory_runtime.surfaces.grpc.generated.soma.memory.v2 import memory_pb2_grpc as stubs
 from memory_runtime.surfaces.grpc.guard import CALLER
@@ -55,8 +56,12 @@ class MemoryServiceV2(stubs.MemoryServiceServicer):
             hybrid=request.hybrid if request.HasField("hybrid") else None,
         )
         result = await self._engine.recall(CALLER.get(), wanted)
-        hits = [_hit(hit) for hit in result.hits]
-        return pb.RecallResponse(hits=hits, seq=result.seq, as_of=result.as_of, route=result.route)
+
+        def response(hits: Sequence[Hit]) -> Any:
+            made = [_hit(hit) for hit in hits]
+            return pb.RecallResponse(hits=made, seq=result.seq, as_of=result.as_of, route=result.route)
+
+        return await bounded(response, result.hits)
 
     async def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
         """One memory."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 
 from memory_runtime.engine import Hit, RecallResult
 from memory_runtime.model.records import Edge, MemoryRecord, StoreReceipt
 from memory_runtime.model.timestamps import shown_time
+from memory_runtime.stores.answer_size import answer_bound
 from memory_runtime.surfaces.explanations import factors, plain
+from memory_runtime.surfaces.http.encoding import encoded
 
 Json = dict[str, Any]
 
@@ -106,10 +108,9 @@ def edge_data(edge: Edge) -> Json:
     return {**edge.metadata, "to": list(edge.target), "type": edge.link_type, "weight": edge.weight}
 
 
-def answer(body: Json, headers: dict[str, str] | None = None) -> JSONResponse:
-    """The response, without a second validation of what we have made ourselves."""
-    try:
-        return JSONResponse(body, headers=headers)
-    except ValueError:
-        # a ledger of before such numbers were refused may hold one: it is shown as null, and answers go on
-        return JSONResponse(plain(body), headers=headers)
+def answer(body: Json, headers: dict[str, str] | None = None) -> Response:
+    """The response, without a second validation of what we have made ourselves.
+
+    A value may be an iterator, so that a long list is made while it is encoded. Raises PayloadTooLarge.
+    """
+    return encoded(body, headers, answer_bound())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
@@ -75,7 +75,7 @@ async def retention_plan(
     ttl: Annotated[bodies.Duration | None, Query(description="Preview under this age instead.")] = None,
     max_rows: Annotated[int | None, Query(ge=1, le=2**53, description="Preview under this bound instead.")] = None,
     max_bytes: Annotated[int | None, Query(ge=1, le=2**53, description="Preview under this bound instead.")] = None,
-) -> JSONResponse:
+) -> Response:
     """Dry run: what retention would archive and purge now, lowest score first, and why. Changes nothing."""
     bounds = None
     if ttl is not None or max_rows is not None or max_bytes is not None:
@@ -85,13 +85,13 @@ async def retention_plan(
 
 
 @router.post("/retention/sweep", response_model=answers.Open)
-async def retention_sweep(request: Request) -> JSONResponse:
+async def retention_sweep(request: Request) -> Response:
     """Archives and purges what is over the scope's bounds now rather than at the next sweep."""
     return answer(plain(await engine(request).retention.sweep(scope(request))))
 
 
 @router.post("/retention/hold", response_model=answers.Open)
-async def retention_hold(request: Request, body: HoldBody) -> JSONResponse:
+async def retention_hold(request: Request, body: HoldBody) -> Response:
     """Puts a memory under a legal hold, or ends it. What is held can be neither deleted nor forgotten."""
     coordinate = parse_coordinate(body.coord)
     held = await engine(request).retention.hold(scope(request), coordinate, body.memory_type, hold=body.hold)
@@ -99,14 +99,14 @@ async def retention_hold(request: Request, body: HoldBody) -> JSONResponse:
 
 
 @router.get("/retention/archives", response_model=answers.Open)
-async def archives(request: Request) -> JSONResponse:
+async def archives(request: Request) -> Response:
     """The scope's archives, oldest first; -1 memories in one that is damaged."""
     found = await engine(request).retention.listed(scope(request))
     return answer({"archives": [one._asdict() for one in found]})
 
 
 @router.post("/retention/archives/{name}/restore", response_model=answers.Open)
-async def restore_archive(request: Request, name: ArchiveName, body: RestoreBody | None = None) -> JSONResponse:
+async def restore_archive(request: Request, name: ArchiveName, body: RestoreBody | None = None) -> Response:
     """Puts an archive's memories back as they were; what lives is left as it is."""
     pin = body is not None and body.pin
     restored = await engine(request).retention.restore(scope(request), name, pin=pin)
@@ -114,7 +114,7 @@ async def restore_archive(request: Request, name: ArchiveName, body: RestoreBody
 
 
 @router.get("/gates", response_model=answers.Open)
-async def gates(request: Request) -> JSONResponse:
+async def gates(request: Request) -> Response:
     """The gates G1 to G6: each one's condition, what was measured, the change that it asks for, what is applied."""
     states = await engine(request).gates.states()
     allowed = engine(request).settings.gates_apply_allowed
@@ -126,7 +126,7 @@ def _gate(state: Any) -> Any:
 
 
 @router.post("/gates/{gate}/dry-run", response_model=answers.Open)
-async def gate_dry_run(request: Request, gate: GateName, body: ChangeBody | None = None) -> JSONResponse:
+async def gate_dry_run(request: Request, gate: GateName, body: ChangeBody | None = None) -> Response:
     """What a gate's change would do to the order and the latency of recent queries. Changes nothing."""
     value = None if body is None else body.value
     change, effect = await engine(request).gates.dry_run(gate, value=value)
@@ -134,7 +134,7 @@ async def gate_dry_run(request: Request, gate: GateName, body: ChangeBody | None
 
 
 @router.post("/gates/{gate}/apply", response_model=answers.Open)
-async def gate_apply(request: Request, gate: GateName, body: ChangeBody | None = None) -> JSONResponse:
+async def gate_apply(request: Request, gate: GateName, body: ChangeBody | None = None) -> Response:
     """Puts a gate's change in force, where SOMA_GATES_APPLY_ALLOWED says so; it can be reverted."""
     value = None if body is None else body.value
     applied, effect = await engine(request).gates.apply(gate, value=value)
@@ -142,51 +142,51 @@ async def gate_apply(request: Request, gate: GateName, body: ChangeBody | None =
 
 
 @router.post("/gates/{gate}/revert", response_model=answers.Open)
-async def gate_revert(request: Request, gate: GateName) -> JSONResponse:
+async def gate_revert(request: Request, gate: GateName) -> Response:
     """Takes a gate's change back: the setting is as configured again."""
     return answer({"reverted": plain(await engine(request).gates.revert(gate))})
 
 
 @router.get("/importance", response_model=answers.Open)
-async def importance_pending(request: Request) -> JSONResponse:
+async def importance_pending(request: Request) -> Response:
     """The rebuild of the tenant's importances that waits to be confirmed or undone, if there is one."""
     return answer({"pending": plain(await engine(request).importance.pending(scope(request).tenant))})
 
 
 @router.post("/importance/preview", response_model=answers.Open)
-async def importance_preview(request: Request) -> JSONResponse:
+async def importance_preview(request: Request) -> Response:
     """What a rebuild of the tenant's importances would change in recent answers. Changes nothing."""
     return answer(plain(await engine(request).importance.preview(scope(request).tenant)))
 
 
 @router.post("/importance/rebuild", response_model=answers.Open)
-async def importance_rebuild(request: Request) -> JSONResponse:
+async def importance_rebuild(request: Request) -> Response:
     """Gives every memory of the tenant the importance of one new normaliser version, all at once; can be undone."""
     done = await engine(request).importance.rebuild(scope(request).tenant)
     return answer({"pending": plain(done)})
 
 
 @router.post("/importance/undo", response_model=answers.Open)
-async def importance_undo(request: Request) -> JSONResponse:
+async def importance_undo(request: Request) -> Response:
     """Gives back the importances from before the rebuild."""
     return answer({"undone": plain(await engine(request).importance.undo(scope(request).tenant))})
 
 
 @router.post("/importance/confirm", response_model=answers.Open)
-async def importance_confirm(request: Request) -> JSONResponse:
+async def importance_confirm(request: Request) -> Response:
     """Keeps the rebuild for good and forgets the importances from before."""
     done = await engine(request).importance.confirm(scope(request).tenant)
     return answer({"confirmed": plain(done)})
 
 
 @router.post("/vectors/reconcile", response_model=answers.Open)
-async def vectors_reconcile(request: Request, body: ReconcileBody | None = None) -> JSONResponse:
+async def vectors_reconcile(request: Request, body: ReconcileBody | None = None) -> Response:
     """Compares the vector store with the ledger by range hashes, row by row where they differ; with `repair`, mends."""
     return answer(plain(await engine(request).vectors.reconcile(repair=body is not None and body.repair)))
 
 
 @router.post("/events/republish", response_model=answers.Open)
-async def events_republish(request: Request) -> JSONResponse:
+async def events_republish(request: Request) -> Response:
     """Publishes every memory and every delete once more, under the ids that their events had, in the background.
 
     For consumers that have missed events: those that have them see nothing new.
@@ -200,6 +200,6 @@ async def events_republish(request: Request) -> JSONResponse:
 
 
 @router.post("/vectors/rebuild", response_model=answers.Open)
-async def vectors_rebuild(request: Request) -> JSONResponse:
+async def vectors_rebuild(request: Request) -> Response:
     """Fills the vector store again from the ledger, in the background; compare it with the ledger to see it through."""
     return answer({"begun": engine(request).vectors.begin_rebuild()})

@@ -6,7 +6,7 @@ import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
@@ -38,26 +38,26 @@ def shown(state: FlagState) -> answers.Json:
 
 
 @router.get("", response_model=answers.Open)
-async def flags(request: Request) -> JSONResponse:
+async def flags(request: Request) -> Response:
     """Every flag: value, default, source (etcd, redis, default), age in seconds, and what it does."""
     return answer({"flags": [state._asdict() for state in service(request).flags.states()]})
 
 
 @router.post("/refresh", response_model=answers.Open)
-async def refresh(request: Request) -> JSONResponse:
+async def refresh(request: Request) -> Response:
     """Reads the flags again now."""
     await service(request).flags.refresh()
     return await flags(request)
 
 
 @router.get("/{flag}", response_model=answers.Open)
-async def get_flag(request: Request, flag: FlagName) -> JSONResponse:
+async def get_flag(request: Request, flag: FlagName) -> Response:
     """One flag."""
     return answer(service(request).flags.state(flag)._asdict())
 
 
 @router.put("/{flag}", response_model=answers.Open)
-async def set_flag(request: Request, flag: FlagName, body: FlagBody) -> JSONResponse:
+async def set_flag(request: Request, flag: FlagName, body: FlagBody) -> Response:
     """Sets a flag for every process of the fleet; this one has it when answered."""
     state = await service(request).flags.set(flag, body.value)
     log.info("flag %s set", flag, extra={"flag": flag, "value": body.value})
@@ -65,7 +65,7 @@ async def set_flag(request: Request, flag: FlagName, body: FlagBody) -> JSONResp
 
 
 @router.delete("/{flag}", response_model=answers.Open)
-async def unset_flag(request: Request, flag: FlagName) -> JSONResponse:
+async def unset_flag(request: Request, flag: FlagName) -> Response:
     """Removes a flag: its default is in force again in every process."""
     state = await service(request).flags.unset(flag)
     log.info("flag %s unset", flag, extra={"flag": flag})

@@ -6,7 +6,7 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from starlette.requests import Request
 
 from memory_runtime.model.canonical import parse_json
@@ -28,7 +28,7 @@ MOST_STEPS = 64
 
 
 @router.post("/link", response_model=answers.Ok)
-async def link(request: Request, body: bodies.LinkBody) -> JSONResponse:
+async def link(request: Request, body: bodies.LinkBody) -> Response:
     """Links two coordinates; linking them again with the same type changes the weight."""
     await engine(request).link(
         scope(request),
@@ -47,7 +47,7 @@ async def neighbors(
     coord: CoordQuery,
     link_type: bodies.TypeQuery = None,
     limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 1000,
-) -> JSONResponse:
+) -> Response:
     """What a memory links to."""
     found = await engine(request).neighbors(
         scope(request), parse_coordinate(coord), link_type=link_type, hops=1, limit=limit
@@ -58,7 +58,7 @@ async def neighbors(
 @router.get("/shortest_path", response_model=answers.CoordPath)
 async def shortest_path(
     request: Request, frm: CoordQuery, to: CoordQuery, link_type: bodies.TypeQuery = None
-) -> JSONResponse:
+) -> Response:
     """The shortest way along links from one memory to another; empty where there is none."""
     path = await engine(request).shortest_path(
         scope(request),
@@ -77,7 +77,7 @@ async def coordinate_range(
     max: CoordQuery,  # noqa: A002 -- the wire's name
     type: bodies.TypeQuery = None,  # noqa: A002 -- the wire's name
     limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = bodies.MOST_AT_ONCE,
-) -> JSONResponse:
+) -> Response:
     """The coordinates of memories within a box, its faces included."""
     found = await engine(request).coordinates_in_range(
         scope(request),
@@ -90,7 +90,7 @@ async def coordinate_range(
 
 
 @router.post("/graph/link", response_model=answers.GraphLinked)
-async def graph_link(request: Request, body: bodies.GraphLinkBody) -> JSONResponse:
+async def graph_link(request: Request, body: bodies.GraphLinkBody) -> Response:
     """Links two coordinates, whether or not they hold a memory; again with the same type changes the link.
 
     The link stays until it is deleted, or until the last memory at either end is.
@@ -110,7 +110,7 @@ async def graph_link(request: Request, body: bodies.GraphLinkBody) -> JSONRespon
 @router.delete("/graph/link", response_model=answers.GraphUnlinked)
 async def graph_unlink(
     request: Request, from_coord: CoordQuery, to_coord: CoordQuery, link_type: bodies.TypeQuery = None
-) -> JSONResponse:
+) -> Response:
     """Deletes the links from one coordinate to another, of one type or, where none is named, of all."""
     gone = await engine(request).unlink(
         scope(request),
@@ -126,7 +126,7 @@ async def graph_links(
     request: Request,
     after: Annotated[str | None, Query(max_length=400_000, description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-) -> JSONResponse:
+) -> Response:
     """Lists every link of the scope, a page at a time; export reads it."""
     found = await engine(request).links(scope(request), after=_key(after), limit=limit)
     shown = [_shown(one) for one in found]
@@ -155,7 +155,7 @@ def _key(after: str | None) -> EdgeKey | None:
 
 
 @router.post("/graph/links", response_model=answers.Open)
-async def link_many(request: Request, body: bodies.LinksBody) -> JSONResponse:
+async def link_many(request: Request, body: bodies.LinksBody) -> Response:
     """Links many coordinates, all or none; with `skip_missing` a link whose ends hold no memory is left out."""
     edges = [one.edge(field=f"links[{at}].") for at, one in enumerate(body.links)]
     done = await engine(request).link_many(scope(request), edges, skip_missing=body.skip_missing)
@@ -170,7 +170,7 @@ async def graph_neighbors(
     limit: Annotated[int, Query(ge=1, le=bodies.MOST_AT_ONCE)] = 10,
     offset: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 0,
     link_type: bodies.TypeQuery = None,
-) -> JSONResponse:
+) -> Response:
     """What a coordinate links to within some hops, nearest first; each once for every type of link."""
     found = await engine(request).neighbors(
         scope(request), parse_coordinate(coord), link_type=link_type, hops=k_hop, limit=offset + limit
@@ -197,7 +197,7 @@ async def graph_path(
     to_coord: CoordQuery,
     max_length: Annotated[int, Query(ge=1, le=MOST_STEPS, description="The most coordinates in the path.")] = 10,
     link_type: bodies.TypeQuery = None,
-) -> JSONResponse:
+) -> Response:
     """The shortest way along links from one memory to another; `found` says whether there is one."""
     path = await engine(request).shortest_path(
         scope(request),

@@ -6,7 +6,7 @@ import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from starlette.requests import Request
 
 from memory_runtime.engine import RecallRequest
@@ -37,7 +37,7 @@ NamedType = Annotated[str | None, Query(min_length=1, max_length=256)]
 
 
 @router.post("", response_model=answers.MemoryStored)
-async def store_memory(request: Request, body: bodies.MemoryBody) -> JSONResponse:
+async def store_memory(request: Request, body: bodies.MemoryBody) -> Response:
     """Stores a memory; storing a coordinate again makes its next version. Durable when answered."""
     key = idempotency_key(request, body)
     receipt = await engine(request).store(scope(request), body.to_item(), idempotency_key=key)
@@ -55,16 +55,19 @@ async def list_memories(
     memory_type: bodies.TypeQuery = None,
     vectors: Annotated[bool, Query(description="Add each memory's vector.")] = False,
     full: Annotated[bool, Query(description="Add what an import needs to put it back as it was.")] = False,
-) -> JSONResponse:
-    """Lists the memories of the scope in the order of their ids, a page at a time."""
-    records = await engine(request).scan(scope(request), after=after, limit=limit, memory_type=memory_type)
-    following = str(records[-1].id) if len(records) == limit else None
-    shown = [resource(record, vector=vectors) | (kept(record) if full else {}) for record in records]
+) -> Response:
+    """Lists the memories of the scope in the order of their ids, a page at a time.
+
+    A page of large memories holds fewer than `limit`: `next` alone says whether there are more.
+    """
+    page = await engine(request).scan(scope(request), after=after, limit=limit, memory_type=memory_type)
+    following = str(page.memories[-1].id) if page.more else None
+    shown = (resource(record, vector=vectors) | (kept(record) if full else {}) for record in page.memories)
     return answer({"memories": shown, "next": following})
 
 
 @router.post("/import", response_model=answers.Open)
-async def import_memories(request: Request, body: bodies.ImportBody) -> JSONResponse:
+async def import_memories(request: Request, body: bodies.ImportBody) -> Response:
     """Puts exported memories back as they were, times, importance, accesses and holds included; all or none.
 
     One that lives already is stored over, as its next version; what has expired meanwhile is left out.
@@ -74,14 +77,14 @@ async def import_memories(request: Request, body: bodies.ImportBody) -> JSONResp
     return answer(done._asdict())
 
 
-async def _search(request: Request, wanted: RecallRequest, offset: int) -> JSONResponse:
+async def _search(request: Request, wanted: RecallRequest, offset: int) -> Response:
     result = await recalled(request, wanted)
-    reply = {"memories": [found(hit) for hit in result.hits[offset:]]} | context_of(result, explain=wanted.explain)
+    reply = {"memories": (found(hit) for hit in result.hits[offset:])} | context_of(result, explain=wanted.explain)
     return answer(reply, recall_headers([result]))
 
 
 @router.post("/search", response_model=answers.MemoriesFound)
-async def search(request: Request, body: bodies.SearchBody) -> JSONResponse:
+async def search(request: Request, body: bodies.SearchBody) -> Response:
     """Recalls memories, best first, each with its score."""
     wanted = body.request(
         body.query,
@@ -103,7 +106,7 @@ async def search_by_query(
     memory_type: bodies.TypeQuery = None,
     filters: Annotated[str | None, Query(description="A JSON object, as text.")] = None,
     half_life: bodies.HalfLife | None = None,
-) -> JSONResponse:
+) -> Response:
     """POST /memories/search for those who can only send a query string."""
     wanted = bodies.RecallOptions(half_life=half_life).request(
         query, top_k=top_k + offset, memory_type=memory_type, filters=json_object(filters, field="filters")
@@ -113,14 +116,14 @@ async def search_by_query(
 
 # `/search` stands above: a coordinate may be any text until it is parsed.
 @router.get("/{coord}", response_model=answers.MemoryFound)
-async def get_memory(request: Request, coord: Coord, memory_type: bodies.TypeQuery = None) -> JSONResponse:
+async def get_memory(request: Request, coord: Coord, memory_type: bodies.TypeQuery = None) -> Response:
     """One memory. Another tenant's is not found, as one that does not exist."""
     record = await engine(request).get(scope(request), parse_coordinate(coord), memory_type)
     return answer({"memory": resource(record)}, {"X-Soma-Seq": str(record.seq)})
 
 
 @router.delete("/{coord}", response_model=answers.MemoryDeleted)
-async def delete_memory(request: Request, coord: Coord, memory_type: NamedType = None) -> JSONResponse:
+async def delete_memory(request: Request, coord: Coord, memory_type: NamedType = None) -> Response:
     """Deletes what is at a coordinate, of one type or of all; when answered, nothing finds it any more."""
     receipt = await engine(request).delete(scope(request), parse_coordinate(coord), memory_type)
     if receipt.deleted:

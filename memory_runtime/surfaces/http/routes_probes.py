@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,25 +21,25 @@ router = APIRouter(tags=["system"])
 
 
 @router.get("/", include_in_schema=False)
-async def banner() -> JSONResponse:
+async def banner() -> Response:
     """Says what answers here."""
     return answer({"message": "SomaFractalMemory API is running", "metrics": "/metrics"})
 
 
 @router.get("/ping")
-async def ping() -> JSONResponse:
+async def ping() -> Response:
     """Answers."""
     return answer({"ping": "pong"})
 
 
 @router.get("/livez")
-async def livez() -> JSONResponse:
+async def livez() -> Response:
     """Liveness: that the event loop answers at all. Never looks at a back end, whose outage no restart mends."""
     return answer({"status": "ok"})
 
 
 @router.get("/startupz")
-async def startupz(request: Request) -> JSONResponse:
+async def startupz(request: Request) -> Response:
     """Start-up: whether the index is loaded."""
     if service(request).phase is Phase.STARTING:
         raise Unavailable("still starting", remedy="wait: the index is being loaded", retry_after=1.0)
@@ -57,7 +56,7 @@ def _parts(readiness: Readiness) -> answers.Json:
 
 
 @router.get("/readyz", response_model=answers.HealthAnswer)
-async def readyz(request: Request) -> JSONResponse:
+async def readyz(request: Request) -> Response:
     """Readiness: whether the ledger answers and the index has caught up with it."""
     readiness = await service(request).readiness()
     if not readiness.ready:
@@ -67,7 +66,7 @@ async def readyz(request: Request) -> JSONResponse:
 
 
 @router.get("/healthz", response_model=answers.HealthAnswer)
-async def healthz(request: Request) -> JSONResponse:
+async def healthz(request: Request) -> Response:
     """The parts of the service; 503 when one is down. For people and dashboards, never for a probe."""
     readiness = await service(request).readiness()
     parts = _parts(readiness)
@@ -78,7 +77,7 @@ async def healthz(request: Request) -> JSONResponse:
 
 
 @router.get("/health/basic", response_model=answers.HealthAnswer)
-async def basic_health(request: Request) -> JSONResponse:
+async def basic_health(request: Request) -> Response:
     """The parts of the service, whatever their state."""
     return answer(_parts(await service(request).readiness()))
 
@@ -88,7 +87,7 @@ _OLD_NAMES = {"kv_store": "redis", "vector_store": "milvus", "graph_store": "pos
 
 
 @router.get("/health", response_model=answers.DetailedHealth)
-async def health(request: Request) -> JSONResponse:
+async def health(request: Request) -> Response:
     """The parts of the service, whatever their state, also in the words that later clients read."""
     parts = _parts(await service(request).readiness())
     up = sum(parts.values())
@@ -98,7 +97,7 @@ async def health(request: Request) -> JSONResponse:
 
 
 @router.get("/stats", response_model=answers.StatsAnswer)
-async def stats(request: Request) -> JSONResponse:
+async def stats(request: Request) -> Response:
     """Counts of the caller's scope, and what embeds its text; the last known, `stale`, while the ledger is away.
 
     Where SOMA_STATS_OPEN lets a caller in without a token, that caller sees the four counts of the old service only.

@@ -232,12 +232,12 @@ def test_client_that_leaves_frees_its_place(server, http):
 
 
 def test_requests_beyond_the_bound_are_refused_at_once_and_probes_still_answer(server):
-    """Slow bodies hold every place; the next is told to come back, in the one body, without waiting."""
-    head = f"POST /store HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.token}\r\nContent-Length: 100\r\n\r\n"
+    """Slow bodies of two tenants hold every place; the next is told to come back, in the one body, without waiting."""
+    head = f"POST /store HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.token}\r\nContent-Length: 100\r\n"
     held = [socket.create_connection(("127.0.0.1", server.http_port)) for _ in range(256)]
     try:
-        for connection in held:
-            connection.sendall(head.encode() + b"{")
+        for number, connection in enumerate(held):
+            connection.sendall(f"{head}X-Soma-Tenant: slow-{number % 2}\r\n\r\n{{".encode())
         with server.client() as client:
             answer = None
             for _ in range(50):

@@ -75,6 +75,64 @@ async def test_five_times_too_much_is_refused_at_once_and_leaves_nothing_behind(
     assert server.stop() == 0
 
 
+async def test_a_hostile_tenant_takes_nothing_from_a_polite_one(serve: Serve) -> None:
+    """Thousands of types that all tie, batches of large answers, and a tenant beside them that is always answered."""
+    server = serve(
+        SOMA_VECTOR_DIM="3",
+        SOMA_REQUEST_TIMEOUT_SECONDS="30",
+        SOMA_MAX_MEMORY_TYPES="6000",
+        SOMA_RATE_LIMIT_MAX="0",
+        SOMA_MAX_RESPONSE_BODY_MB="16",
+    )
+    hostile_items = [
+        {
+            "coord": f"{n},1",
+            "payload": {"text": "cake", "blob": "x" * 5000},
+            "type": f"type-{n}",
+            "timestamp": 1.7e9,
+        }
+        for n in range(5500)
+    ]
+    batch = {"queries": ["cake"] * 16, "top_k": 1000}
+    with server.client(tenant="hostile") as http, server.client(tenant="polite") as polite:
+        for start in range(0, len(hostile_items), 500):
+            http.post("/store_bulk", json={"items": hostile_items[start : start + 500]}).raise_for_status()
+        polite.post(
+            "/memories", json={"coord": "1,1", "payload": {"text": "tea"}, "vector": [1.0, 0.0, 0.0]}
+        ).raise_for_status()
+        refused = http.post("/recall_batch", json=batch)
+        assert refused.status_code == 413, refused.text[:200]
+        assert "top_k" in refused.json()["remedy"]
+    hostile = {"X-Soma-Tenant": "hostile", "Authorization": f"Bearer {server.token}"}
+    kind = {"X-Soma-Tenant": "polite", "Authorization": f"Bearer {server.token}"}
+    statuses: Counter[int] = Counter()
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=server.url, timeout=60.0, trust_env=False, limits=limits) as http_of_both:
+
+        async def attack() -> None:
+            for number in range(3):
+                body = batch if number % 2 else {"query": "cake", "top_k": 1000}
+                path = "/recall_batch" if number % 2 else "/memories/search"
+                statuses[(await http_of_both.post(path, json=body, headers=hostile)).status_code] += 1
+
+        attacks = [asyncio.create_task(attack()) for _ in range(16)]
+        answered = 0
+        while not all(one.done() for one in attacks):
+            search = await http_of_both.post(
+                "/memories/search", json={"vector": [1.0, 0.0, 0.0], "top_k": 10}, headers=kind
+            )
+            got = await http_of_both.get("/memories/1,1", headers=kind)
+            alive = await http_of_both.get("/livez")
+            assert (search.status_code, got.status_code, alive.status_code) == (200, 200, 200)
+            assert [one["payload"]["text"] for one in search.json()["memories"]] == ["tea"]
+            answered += 1
+        await asyncio.gather(*attacks)
+    assert answered > 0
+    assert statuses[413] > 0
+    assert set(statuses) <= {200, 413, 503, 504}, statuses
+    assert server.stop() == 0
+
+
 async def test_who_goes_away_leaves_no_work_behind(serve: Serve) -> None:
     server = serve(SOMA_VECTOR_DIM="3")
     headers = {"Authorization": f"Bearer {server.token}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from memory_runtime.engine import MemoryEngine, RecallRequest
 from memory_runtime.model.errors import (
     InvalidArgument,
     NotFound,
+    PayloadTooLarge,
     Unavailable,
 )
 from memory_runtime.model.records import Scope
@@ -34,6 +36,36 @@ async def test_decay_orders_by_event_time_and_explain_says_what_it_suppressed(op
     assert (await engine.recall(scope, asked([1, 0, 0], top_k=1))).hits[0].score == pytest.approx(explanation.score / 2)
     past = await engine.recall(scope, asked([1, 0, 0], as_of=clock.now - 5 * DAY))
     assert coordinates(past) == [1.0]
+
+
+async def test_an_answer_holds_so_many_bytes_and_a_page_ends_early(open_engine: Any, scope: Scope) -> None:
+    engine: MemoryEngine = await open_engine(vector_dim=3, max_response_body_mb=1)
+    text = "zebra " * 10_000
+    await engine.store_bulk(scope, [item(n, [1, 0, 0], payload={"text": text}) for n in range(30)])
+    refused = (
+        engine.recall(scope, asked([1, 0, 0], top_k=30)),
+        engine.recall(scope, RecallRequest(query="zebra", top_k=30, hybrid=True)),
+        engine.recall(scope, asked([1, 0, 0], top_k=30, filters={"text": text})),
+        engine.keyword_search(scope, "zebra"),
+    )
+    for call in refused:
+        with pytest.raises(PayloadTooLarge) as caught:
+            await call
+        assert "SOMA_MAX_RESPONSE_BODY_MB" in str(caught.value.remedy)
+    # who is refused takes nobody who comes at the same time with him
+    asked_at_once = [engine.recall(scope, asked([1, 0, 0], top_k=30 if n == 2 else 3)) for n in range(5)]
+    fates = await asyncio.gather(*asked_at_once, return_exceptions=True)
+    assert [fate for n, fate in enumerate(fates) if n != 2 and isinstance(fate, BaseException)] == []
+    seen: list[float] = []
+    after = None
+    while True:
+        page = await engine.scan(scope, after=after, limit=30)
+        assert 0 < len(page.memories) < 15
+        seen += [one.coordinate[0] for one in page.memories]
+        after = page.memories[-1].id
+        if not page.more:
+            break
+    assert sorted(seen) == [float(n) for n in range(30)]
 
 
 @pytest.mark.parametrize("hybrid", [False, True])
@@ -213,7 +245,7 @@ async def test_pages_give_every_memory_of_the_scope_once_with_its_vector(open_en
     await engine.store_bulk(Scope("other", "notes"), [item(n, [1, n, 0]) for n in range(25)])
     seen = []
     after = None
-    while page := await engine.scan(scope, after=after, limit=10):
+    while page := (await engine.scan(scope, after=after, limit=10)).memories:
         seen += page
         after = page[-1].id
     assert sorted(one.coordinate[0] for one in seen) == [float(n) for n in range(25)]

@@ -69,7 +69,7 @@ def seqs(answered: Answered) -> list[int]:
 
 async def test_who_comes_alone_is_answered_at_once_and_as_of_its_own_moment() -> None:
     reader, answers = Reader(), Answers()
-    answered = await gathering(reader, answers).ask(ONE, [query(3)])
+    answered = await gathering(reader, answers).ask(ONE, [query(3)], 10**6)
     assert (seqs(answered), answered.queries[0].now) == ([3], 3.0)
     assert answers.batches == [(ONE, [3])]
 
@@ -78,11 +78,12 @@ async def test_who_waits_is_answered_with_all_others_that_wait_each_by_what_it_a
     reader, answers = Reader(), Answers()
     desk = gathering(reader, answers)
     reader.open.clear()
-    first = asyncio.create_task(desk.ask(ONE, [query(1)]))
+    first = asyncio.create_task(desk.ask(ONE, [query(1)], 10**6))
     await asyncio.sleep(0.05)
     scopes = [ONE, OTHER, ONE, OTHER, ONE]
     rest = [
-        asyncio.create_task(desk.ask(scope, [query(10 * n), query(10 * n + 1)])) for n, scope in enumerate(scopes, 1)
+        asyncio.create_task(desk.ask(scope, [query(10 * n), query(10 * n + 1)], 10**6))
+        for n, scope in enumerate(scopes, 1)
     ]
     await asyncio.sleep(0.05)
     reader.open.set()
@@ -97,7 +98,7 @@ async def test_a_refusal_is_of_the_one_that_is_refused() -> None:
     reader, answers = Reader(), Answers(refused=[20])
     desk = gathering(reader, answers)
     reader.open.clear()
-    tasks = [asyncio.create_task(desk.ask(ONE, [query(n)])) for n in (1, 10, 20, 30)]
+    tasks = [asyncio.create_task(desk.ask(ONE, [query(n)], 10**6)) for n in (1, 10, 20, 30)]
     await asyncio.sleep(0.05)
     reader.open.set()
     found = await asyncio.gather(*tasks, return_exceptions=True)
@@ -109,9 +110,12 @@ async def test_who_has_gone_is_not_answered_and_holds_nobody_up() -> None:
     reader, answers = Reader(), Answers()
     desk = gathering(reader, answers)
     reader.open.clear()
-    first = asyncio.create_task(desk.ask(ONE, [query(1)]))
+    first = asyncio.create_task(desk.ask(ONE, [query(1)], 10**6))
     await asyncio.sleep(0.05)
-    gone, stays = asyncio.create_task(desk.ask(ONE, [query(2)])), asyncio.create_task(desk.ask(ONE, [query(3)]))
+    gone, stays = (
+        asyncio.create_task(desk.ask(ONE, [query(2)], 10**6)),
+        asyncio.create_task(desk.ask(ONE, [query(3)], 10**6)),
+    )
     await asyncio.sleep(0.05)
     gone.cancel()
     reader.open.set()
@@ -119,16 +123,16 @@ async def test_who_has_gone_is_not_answered_and_holds_nobody_up() -> None:
     with pytest.raises(asyncio.CancelledError):
         await gone
     assert answers.batches == [(ONE, [1]), (ONE, [3])]
-    assert seqs(await desk.ask(ONE, [query(4)])) == [4], "the lane is free again"
+    assert seqs(await desk.ask(ONE, [query(4)], 10**6)) == [4], "the lane is free again"
 
 
 async def test_nobody_waits_for_the_batch_of_another_tenant() -> None:
     reader, answers = Reader(), Answers()
     desk = gathering(reader, answers)
     reader.open.clear()
-    hostile = [asyncio.create_task(desk.ask(ONE, [query(n)])) for n in range(1, 50)]
+    hostile = [asyncio.create_task(desk.ask(ONE, [query(n)], 10**6)) for n in range(1, 50)]
     await asyncio.sleep(0)
-    polite = asyncio.create_task(desk.ask(STRANGER, [query(7)]))
+    polite = asyncio.create_task(desk.ask(STRANGER, [query(7)], 10**6))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert reader.reads == 2, "the other tenant's recall waits in the line of the first"

@@ -41,7 +41,7 @@ async def filled(open_engine: Any, scope: Scope) -> MemoryEngine:
 
 
 async def norms(engine: MemoryEngine, scope: Scope) -> dict[float, tuple[float, int]]:
-    records = await engine.scan(scope, limit=1000)
+    records = (await engine.scan(scope, limit=1000)).memories
     return {one.coordinate[0]: (one.importance_norm, one.normaliser_version) for one in records}
 
 
@@ -56,7 +56,7 @@ async def answers(engine: MemoryEngine, scope: Scope) -> list[list[tuple[float, 
 
 async def index_agrees(engine: MemoryEngine, scope: Scope) -> bool:
     index = engine.follower.index
-    records = await engine.scan(scope, limit=1000)
+    records = (await engine.scan(scope, limit=1000)).memories
     return all(index.explain(one.id, np.ones(8)).importance == one.importance_norm for one in records)
 
 
@@ -108,7 +108,7 @@ async def test_a_rebuild_maps_every_memory_by_one_version_and_spares_those_witho
     found = await norms(engine, scope)
     assert found.pop(999.0) == (1.0, 0)
     assert {version for _, version in found.values()} == {done.version}
-    raw = {one.coordinate[0]: one.importance for one in await engine.scan(scope, limit=1000)}
+    raw = {one.coordinate[0]: one.importance for one in (await engine.scan(scope, limit=1000)).memories}
     ordered = sorted(found, key=lambda at: raw[at] or 0)
     assert [found[at][0] for at in ordered] == sorted(value for value, _ in found.values())
     assert await norms(engine, other) == theirs
@@ -165,7 +165,7 @@ async def test_what_is_stored_again_or_deleted_meanwhile_is_not_brought_back(ope
     await engine.store(scope, again)
     await engine.delete(scope, (4.0,))
     await engine.importance.undo("acme")
-    records = {one.coordinate[0]: one for one in await engine.scan(scope, limit=1000)}
+    records = {one.coordinate[0]: one for one in (await engine.scan(scope, limit=1000)).memories}
     assert (records[3.0].importance, records[3.0].payload) == (7.0, {"new": True})
     assert 4.0 not in records
     assert len(engine.follower.index) == len(records) == 400

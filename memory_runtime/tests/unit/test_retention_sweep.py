@@ -44,7 +44,7 @@ async def filled(open_engine: Any, scope: Scope, count: int = 10, **settings: An
 
 
 async def alive(engine: MemoryEngine, scope: Scope) -> list[float]:
-    return sorted(one.coordinate[0] for one in await engine.scan(scope, limit=1000))
+    return sorted(one.coordinate[0] for one in (await engine.scan(scope, limit=1000)).memories)
 
 
 async def test_nothing_is_forgotten_until_it_is_enabled(open_engine: Any, scope: Scope) -> None:
@@ -114,7 +114,7 @@ async def test_a_restored_memory_is_what_it_was(open_engine: Any, scope: Scope) 
     await engine.link(scope, (0.125,), (10.0,), link_type="cause", weight=0.5, metadata={"a": [1]})
     clock: Any = engine.clock
     clock.now += DAY
-    before = {one.coordinate[0]: one for one in await engine.scan(scope, limit=1000)}
+    before = {one.coordinate[0]: one for one in (await engine.scan(scope, limit=1000)).memories}
     asked = RecallRequest(vector=np.ones(4, np.float32), top_k=100)
     order = [(hit.record.coordinate, hit.score) for hit in (await engine.recall(scope, asked)).hits]
     swept = await engine.retention.sweep()
@@ -126,7 +126,7 @@ async def test_a_restored_memory_is_what_it_was(open_engine: Any, scope: Scope) 
     assert sum(one.links for one in restored) == 1
     again = await engine.retention.restore(scope, swept.archives[0])
     assert (again.restored, again.present) == (0, restored[0].restored)
-    for record in await engine.scan(scope, limit=1000):
+    for record in (await engine.scan(scope, limit=1000)).memories:
         old = before[record.coordinate[0]]
         for name in ("importance", "importance_norm", "normaliser_version", "event_time", "ingest_time"):
             assert getattr(record, name) == getattr(old, name), name
