@@ -14,12 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from memory_runtime.model.records import MemoryRecord, Scope
+from memory_runtime.stores.answer_size import answer_of
+from memory_runtime.stores.resilience.deadline import check_time
 from memory_runtime.stores.sessions import LedgerView
 
 CANDIDATE_MULTIPLIER: Final = 4
 """Memories nearest by vector that are considered, times the top k."""
 MAX_HOLDING: Final = 10_000
 """Memories that may hold a term, of which no more are looked at."""
+MOST_READ: Final = 256 << 20
+"""Bytes of the payloads that are read for that."""
 _DEEPEST: Final = 6
 _MOST_FIELDS: Final = 4096
 _QUOTED: Final = re.compile(r'"([^"]+)"|\'([^\']+)\'')
@@ -57,16 +61,22 @@ class Terms(NamedTuple):
         fragments = [_fragment(term) for term in self.terms]
         if not fragments:
             return []
-        found = view.holding(
-            scope,
-            fragments if all(fragments) else [],
-            memory_type=memory_type,
-            filters=filters,
-            now=now,
-            limit=MAX_HOLDING,
-        )
-        counted = ((record, self.matches(record.payload)) for record in found)
-        return [(record, count) for record, count in counted if count]
+        # what is read to be counted is not yet an answer, and has a bound of its own
+        with answer_of(MOST_READ):
+            found = view.holding(
+                scope,
+                fragments if all(fragments) else [],
+                memory_type=memory_type,
+                filters=filters,
+                now=now,
+                limit=MAX_HOLDING,
+            )
+        counted = []
+        for record in found:
+            check_time()
+            if count := self.matches(record.payload):
+                counted.append((record, count))
+        return counted
 
 
 def derived_terms(query: str) -> tuple[str, ...]:
