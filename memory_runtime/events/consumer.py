@@ -33,6 +33,7 @@ from memory_runtime.model import failpoints
 from memory_runtime.model.errors import Internal, SomaError
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.tracing import recording, span_of_event
 
 log = logging.getLogger(__name__)
 
@@ -175,11 +176,12 @@ class Consumer:
                 rewind(consumer, batch.records)
                 self._expected.clear()
                 return
-            began = time.perf_counter()
+            began, since = time.perf_counter(), time.time_ns()
             with contextlib.suppress(Abandoned):
-                await self._handle(producer, batch, epoch)
+                fates = await self._handle(producer, batch, epoch)
                 failpoints.reach("mid-consume")
                 await self._commit(consumer, batch.records)
+                _trace(batch, fates, since)
                 self._metrics.consumer_latency.observe(time.perf_counter() - began)
 
     async def _gather(self, reader: Reader) -> list[Any]:
@@ -194,8 +196,8 @@ class Consumer:
             records += await reader.read(max(1, round(left * 1000)), most - len(records))
         return records
 
-    async def _handle(self, producer: AIOKafkaProducer, batch: _Batch, epoch: int) -> None:
-        """Returns once every record is durable in the ledger, on the DLQ, or our own."""
+    async def _handle(self, producer: AIOKafkaProducer, batch: _Batch, epoch: int) -> Sequence[Outcome | SomaError]:
+        """The events' fates, once every record is durable in the ledger, on the DLQ, or our own."""
         letters = list(batch.letters)
         fates = await self._apply(batch.events, epoch)
         for source, fate in zip(batch.sources, fates, strict=True):
@@ -204,6 +206,7 @@ class Consumer:
         if letters:
             await self._persist(lambda: self._morgue.lay(producer, letters), epoch)
         self._count(batch, fates, letters)
+        return fates
 
     async def _apply(self, events: list[IncomingEvent], epoch: int) -> list[Outcome | SomaError]:
         """Each event's fate. What fails by a defect, which may be of the moment, is tried a few times."""
@@ -374,6 +377,23 @@ class Consumer:
         self.partitions = now
         names = sorted(f"{one.topic}/{one.partition}" for one in now)
         log.info("partitions assigned: %s", ", ".join(names) or "none")
+
+
+def _trace(batch: _Batch, fates: Sequence[Outcome | SomaError], since: int) -> None:
+    """A span for each event, in the trace of the store that caused it, which so ends with the commit here."""
+    if not recording():
+        return
+    now = time.time_ns()
+    for event, source, fate in zip(batch.events, batch.sources, fates, strict=True):
+        said = {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": source.topic,
+            "messaging.destination.partition.id": str(source.partition),
+            "messaging.kafka.offset": source.offset,
+            "soma.outcome": "dead" if isinstance(fate, SomaError) else fate.value,
+        }
+        span_of_event(event.trace, f"process {source.topic}", since, now, said)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

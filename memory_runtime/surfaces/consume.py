@@ -16,7 +16,9 @@ from memory_runtime.model import failpoints
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.collector import keep_what_is_there
 from memory_runtime.surfaces.consumer_probes import ProbeServer, Vitals, serve_probes
+from memory_runtime.surfaces.version import product_version
 from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.telemetry.tracing import start_exporting
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ async def consume(settings: SMFSettings, *, dead_letters: bool = False) -> None:
     # the signal's own effect would end the process
     loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: a consumer reads its settings only when it starts")
     metrics, vitals = Metrics(), Vitals()
+    traces = start_exporting(settings.otel_exporter_otlp_endpoint, settings.otel_service_name, product_version())
     server = _probes(settings, metrics, vitals)
     port = int(server.server_port)
     vitals.heartbeat.start()
@@ -51,6 +54,8 @@ async def consume(settings: SMFSettings, *, dead_letters: bool = False) -> None:
         await asyncio.to_thread(intake.close)
         server.shutdown()
         server.server_close()
+        if traces is not None:
+            await asyncio.to_thread(traces.shutdown)
         log.info("stopped")
 
 

@@ -26,9 +26,10 @@ from memory_runtime.surfaces.collector import keep_what_is_there
 from memory_runtime.surfaces.flagging import FlagWatch, Reread, Stamp
 from memory_runtime.surfaces.grpc.server import GrpcServer
 from memory_runtime.surfaces.http import wire
-from memory_runtime.surfaces.http.app import build_app, product_version
+from memory_runtime.surfaces.http.app import build_app
 from memory_runtime.surfaces.http.connections import IDLE_SECONDS, timed_protocol
 from memory_runtime.surfaces.service import Phase, Service
+from memory_runtime.surfaces.version import product_version
 from memory_runtime.telemetry.heartbeat import Heartbeat
 from memory_runtime.telemetry.supervision import stop_all
 from memory_runtime.telemetry.tracing import start_exporting

@@ -70,6 +70,16 @@ def continued(traceparent: str) -> Iterator[None]:
         _CARRIED.reset(token)
 
 
+def span_of_event(traceparent: str, name: str, began: int, ended: int, said: Mapping[str, Any]) -> None:
+    """A consumer's span of one event, from `began` to `ended` (nanoseconds since the epoch), in its sender's trace."""
+    if not recording() or not _TRACEPARENT.fullmatch(traceparent):
+        return
+    with continued(traceparent):
+        tracer = trace.get_tracer("memory_runtime.events")
+        span = tracer.start_span(name, kind=trace.SpanKind.CONSUMER, start_time=began, attributes=dict(said))
+        span.end(ended)
+
+
 def start_exporting(endpoint: str | None, service: str, version: str) -> Any:
     """Sends spans to an OTLP/HTTP collector at `endpoint` (such as http://jaeger:4318); None where none is named.
 

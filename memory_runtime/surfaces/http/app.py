@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,6 +20,7 @@ from memory_runtime.surfaces.http import (
 )
 from memory_runtime.surfaces.http.guard import OPEN_PATHS, Guard
 from memory_runtime.surfaces.service import Service
+from memory_runtime.surfaces.version import product_version
 
 TITLE = "SomaFractalMemory API"
 _STATUSES = {
@@ -42,14 +42,6 @@ _HEADERS = {
 }
 
 _EXPOSED = ["X-Request-ID", "X-Soma-Seq", "X-Soma-Id", "X-Soma-Version", "Idempotency-Replayed", "Retry-After"]
-
-
-def product_version() -> str:
-    """The installed version of this distribution; `0` in a checkout that is not installed."""
-    try:
-        return version("soma-memory-operator")
-    except PackageNotFoundError:
-        return "0"
 
 
 def build_app(service: Service) -> ASGIApp:

@@ -40,7 +40,7 @@ class Tracing(ApiModel):
     """OpenTelemetry traces."""
 
     endpoint: HttpUrl
-    """OTLP collector, such as http://otel-collector.observability.svc:4317."""
+    """OTLP collector, such as http://otel-collector.observability.svc:4318."""
 
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the requests that are traced, 0 to 1."""
