@@ -25,6 +25,8 @@ NEAR_RELEVANCE: Final = (0.35, 0.2)
 LINK_RELEVANCE: Final = 0.35
 """What a memory linked with weight 1 adds."""
 DATE_GAIN: Final = 0.5
+LEAST_SIMILARITY: Final = 0.2
+"""A best similarity below this is mostly noise: it counts in proportion, so that a word in one memory outweighs it."""
 REACH: Final = len(NEAR_RELEVANCE)
 _WHOLE: Final = 1.0 + 2.0 * sum(NEAR_RELEVANCE)
 _EVEN_BOOST: Final = 2.0
@@ -84,7 +86,7 @@ def fuse(evidence: Evidence, *, boost: float = _EVEN_BOOST) -> Relevance:
     """The relevance of every candidate. `boost` ≥ 0 weighs words against vectors: 2 evenly, 0 vectors alone."""
     share = boost / (boost + _EVEN_BOOST) if len(evidence.words) else 0.0
     near = evidence.near
-    vector = _relative(evidence.similarity - evidence.floor)
+    vector = _relative(evidence.similarity - evidence.floor, least=LEAST_SIMILARITY)
     reach = evidence.words.copy()
     for word, own in zip(reach, evidence.words, strict=True):
         np.maximum.at(word, near.row, near.words * own[near.other])
@@ -110,8 +112,8 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[Key]], k: int = RRF_K) ->
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 
-def _relative(values: Floats) -> Floats:
-    """Values over the largest, negative ones as 0; zeros where none is positive."""
+def _relative(values: Floats, *, least: float = 0.0) -> Floats:
+    """Values over the largest, or `least` if that is larger; negative ones as 0, zeros where none is positive."""
     clipped = np.maximum(values, 0.0)
-    top = float(clipped.max()) if clipped.size else 0.0
+    top = max(float(clipped.max()), least) if clipped.size else 0.0
     return clipped / top if top > 0 else np.zeros_like(clipped)

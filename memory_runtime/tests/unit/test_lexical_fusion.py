@@ -113,3 +113,14 @@ def test_reciprocal_rank_fusion_is_the_published_sum() -> None:
 )
 def test_the_words_of_a_question(question: str, words: list[str]) -> None:
     assert question_words(question) == words
+
+
+def test_noise_beside_the_word_does_not_outrank_the_memory_that_holds_it() -> None:
+    """Seen with 拉面 over hashed vectors: nothing is similar, and a neighbour's 0.10 counted as a full vector match."""
+    found = fuse(evidence([0.10, 0.0], [[0.0, 4.0]], near=Near.of([(0, 1, 2)])))
+    assert order(found.total) == [1, 0]
+    assert found.vector.tolist() == pytest.approx([0.5, 0.0])
+
+
+def test_a_similarity_that_says_something_is_relative_to_the_best() -> None:
+    assert fuse(evidence([0.6, 0.3, -0.1])).vector.tolist() == pytest.approx([1.0, 0.5, 0.0])
