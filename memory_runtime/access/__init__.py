@@ -5,6 +5,7 @@ settings and telemetry.
 """
 
 from memory_runtime.access.admission import Admission, BodyBudget
+from memory_runtime.access.names import named_headers, named_metadata
 from memory_runtime.access.ratelimit import FleetLimiter, RateLimiter
 from memory_runtime.access.reading import ReadingPlaces
 from memory_runtime.access.tenancy import scope_of
@@ -19,6 +20,8 @@ __all__ = [
     "ReadingPlaces",
     "TokenSource",
     "laptop_token_file",
+    "named_headers",
+    "named_metadata",
     "presented_token",
     "scope_of",
 ]

@@ -42,6 +42,7 @@ def build_engine(
     embedding = provider if provider is not None else _provider(settings)
     follower = Follower(settings, clock)
     measured, mark, recent = metrics or Metrics(), GraphMark(), RecentChanges()
+    measured.naming = settings.metrics_names
     mirror = build_mirror(settings, measured)
     # the cache hears of a change before the index does: it must never have heard less
     observers: list[Observer] = [recent.hear] if wants_cache(settings) else []

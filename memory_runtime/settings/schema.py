@@ -150,6 +150,9 @@ class SMFSettings(BaseSettings):
     ] = Field("INFO", description="The least severe level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="Log lines as JSON objects or as text.")
     metrics_enabled: bool = Field(True, description="Whether /metrics answers.")
+    metrics_names: bool = Field(
+        False, description="Whether /metrics, which asks for no token, names tenants, namespaces and link types."
+    )
     debug_faults: bool = Field(False, description="Lets failpoints end this process: for tests, never in production.")
     failpoints: Annotated[str, AfterValidator(kinds.known_failpoints)] = Field(
         "", description="Where a test harness ends this process; refused without debug_faults."

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from memory_runtime.model.errors import SomaError
 from memory_runtime.telemetry.backends import BackendMetrics
 from memory_runtime.telemetry.caching import CacheMetrics
-from memory_runtime.telemetry.cardinality import FirstValues
+from memory_runtime.telemetry.cardinality import ALL, OTHER, FirstValues
 from memory_runtime.telemetry.supervision import Supervisor
 from memory_runtime.telemetry.vectors import VectorMetrics
 
@@ -42,7 +42,10 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._namespaces, self._tenants, self._link_types = FirstValues(), FirstValues(), FirstValues(20)
+        self.naming = False
+        """Whether tenants, namespaces and link types are told by name: /metrics asks for no token."""
+        self._namespaces: FirstValues[str] = FirstValues(OTHER)
+        self._links: FirstValues[tuple[str, str]] = FirstValues((OTHER, OTHER))
         self.api_requests = self._counter("api_requests_total", "Requests received.", "endpoint", "method")
         self.api_latency = self._histogram("api_request_latency_seconds", "Time to answer.", "endpoint", "method")
         self.api_responses = self._counter("api_responses_total", "Responses sent.", "endpoint", "method", "status")
@@ -177,7 +180,7 @@ class Metrics:
         except SomaError as error:
             self.store_errors.labels(error.code).inc()
             raise
-        label = self._namespaces(namespace)
+        label = self._namespaces(namespace) if self.naming else ALL
         kept = self._stored.get(label)
         if kept is None:
             kept = self._stored[label] = (self.stores.labels(label), self.store_latency.labels(label))
@@ -195,7 +198,8 @@ class Metrics:
             status = error.code
             raise
         finally:
-            self.graph_links.labels(self._tenants(tenant), self._link_types(link_type), status).inc()
+            named = self._links((tenant, link_type)) if self.naming else (ALL, ALL)
+            self.graph_links.labels(*named, status).inc()
 
     @contextlib.contextmanager
     def recalling(self, count: int) -> Iterator[None]:

@@ -63,13 +63,13 @@ class Client:
             self._connection = kind(url.hostname, url.port, timeout=TIMEOUT_SECONDS)
         except ValueError as error:
             raise CommandFailed(f"--url: {error}", EXIT_USAGE) from None
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        self._headers: dict[str, str | bytes] = {"Content-Type": "application/json", "Accept": "application/json"}
         token = find_token(arguments)
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = _utf8(f"Bearer {token}", "the token")
         for header, value in (("X-Soma-Tenant", arguments.tenant), ("X-Soma-Namespace", arguments.namespace)):
             if value:
-                self._headers[header] = value
+                self._headers[header] = _utf8(value, header)
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON that GET answers; None values are left out of the query."""
@@ -131,3 +131,11 @@ def _words(status: int, answer: Any) -> str:
         remedy = answer.get("remedy")
         return f"{answer['detail']}; {remedy}" if remedy else str(answer["detail"])
     return f"the server answered {status}; is --url that of a soma server?"
+
+
+def _utf8(text: str, what: str) -> bytes:
+    """A header's bytes as the server reads them: the standard library would send Latin-1, or refuse."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CommandFailed(f"{what} is not UTF-8 text; correct it, or the terminal's locale", EXIT_USAGE) from None

@@ -18,7 +18,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from memory_runtime.access import ReadingPlaces
+from memory_runtime.access import ReadingPlaces, named_metadata
 from memory_runtime.access.admission import MOST_BUFFERED_BYTES
 from memory_runtime.model.actor import current_tenant
 from memory_runtime.model.errors import DeadlineExceeded, Internal, PayloadTooLarge, SomaError
@@ -106,7 +106,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc] # grpcio ships wi
         return call
 
     async def _serve(self, handler: Any, method: str, context: Any) -> Any:
-        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        headers = named_metadata(context.invocation_metadata() or ())
         CALLER.set(await self._service.admit(headers, peer_address(context.peer())))
         allowed = self._service.settings.request_timeout_seconds
         remaining = context.time_remaining()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from memory_runtime.access import named_headers
 from memory_runtime.engine import MemoryEngine, RequestId
 from memory_runtime.model.canonical import canonical_json, content_hash, parse_json
 from memory_runtime.model.errors import InvalidArgument
@@ -39,7 +40,7 @@ def idempotency_key(request: Request, body: BaseModel) -> str | None:
     purpose, and also what proxies and tracers send with unrelated requests: there the body is part of the key, and the
     reply is repeated only while the memories are as it left them.
     """
-    key = request.headers.get("idempotency-key", "").strip()
+    key = named_headers(request.scope["headers"]).get("idempotency-key", "").strip()
     if key:
         if len(key) > LONGEST_KEY or not key.isprintable():
             raise InvalidArgument(

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from memory_runtime.access import named_headers
 from memory_runtime.model.actor import current_tenant
 from memory_runtime.model.errors import DeadlineExceeded, PayloadTooLarge, SomaError
 from memory_runtime.stores.resilience.deadline import deadline_after
@@ -71,7 +72,7 @@ class Guard:
         if path in OPEN_PATHS:
             await self._app(scope, receive, exchange.send)
             return
-        headers = exchange.headers
+        headers = named_headers(scope["headers"])
         peer = (scope.get("client") or ("unknown",))[0]
         scope["state"]["soma"] = await self._service.admit(
             headers, peer, wrong_is_forbidden=not ERA_TWO.match(path), open_to_all=path == "/stats"

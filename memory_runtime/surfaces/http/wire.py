@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 import uuid
 from typing import ClassVar, Final
 
@@ -91,6 +92,8 @@ def check(scope: Scope) -> None:
     """
     if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_LINE:
         raise line_too_long()
+    for name, raw in (("path", scope["raw_path"]), ("query", scope["query_string"])):
+        _refuse_other_than_utf8(raw, name)
     headers = scope["headers"]
     if len(headers) > MOST_HEADERS or sum(len(name) + len(value) for name, value in headers) > LARGEST_HEADERS:
         raise headers_too_large()
@@ -102,6 +105,17 @@ def check(scope: Scope) -> None:
         raise InvalidArgument(
             "the request has both Content-Length and Transfer-Encoding", remedy="send one of the two headers"
         )
+
+
+def _refuse_other_than_utf8(raw: bytes, name: str) -> None:
+    """What is not UTF-8 would be replaced by one and the same sign, and different texts would become one."""
+    if b"%" not in raw:
+        return
+    try:
+        urllib.parse.unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError:
+        message = f"the {name} is not UTF-8"
+        raise InvalidArgument(message, field=name, remedy="percent-encode the UTF-8 bytes of each character") from None
 
 
 def raw_response(error: SomaError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -37,7 +37,7 @@ async def test_http_hands_on_the_request_time_out() -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b""}
 
-    asked = {"method": "POST", "path": "/recall", "state": {}, "client": None}
+    asked = {"method": "POST", "path": "/recall", "state": {}, "client": None, "headers": []}
     exchange = SimpleNamespace(scope=asked, headers={}, send=None)
     await HttpGuard(app, service(7.0))._serve(exchange, receive)  # type: ignore[arg-type]
     assert heard[0] is not None

@@ -59,6 +59,7 @@ def test_the_level_holds_and_text_is_for_people(root_logger: logging.Logger) -> 
 
 def test_the_metrics_of_the_old_service_and_of_the_scoring_document_are_there() -> None:
     metrics = Metrics()
+    metrics.naming = True
     metrics.api_requests.labels("/store", "POST").inc()
     metrics.api_latency.labels("/store", "POST").observe(0.1)
     metrics.api_responses.labels("/store", "POST", "200").inc()
@@ -92,7 +93,7 @@ async def test_the_engine_counts_what_it_did_and_what_it_refused(
     open_engine: Any, scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("memory_runtime.engine.engine.MIN_SEQ_WAIT_SECONDS", 0.05)
-    engine: MemoryEngine = await open_engine(vector_dim=3)
+    engine: MemoryEngine = await open_engine(vector_dim=3, metrics_names=True)
     read = engine.metrics.registry.get_sample_value
     for n in range(3):
         await engine.store(scope, StoreItem((float(n),), {}, vector=np.ones(3, np.float32), importance=float(n)))
@@ -124,6 +125,7 @@ async def test_the_heart_stalls_only_when_the_loop_does(monkeypatch: pytest.Monk
 
 def test_names_that_callers_choose_do_not_grow_the_metrics_without_bound() -> None:
     metrics = Metrics()
+    metrics.naming = True
     for number in range(300):
         with metrics.storing(f"namespace-{number}", 1), metrics.linking(f"tenant-{number}", f"type-{number}"):
             pass
@@ -139,8 +141,24 @@ def test_names_that_callers_choose_do_not_grow_the_metrics_without_bound() -> No
     assert len(links) <= 102
 
 
+def test_names_are_told_to_nobody_unless_a_setting_says_so() -> None:
+    """Thousands of tenants, namespaces and link types, stores and failures: not one more series, and no name."""
+    metrics = Metrics()
+    with metrics.storing("first", 1), metrics.linking("first", "first"):
+        pass
+    before = len(generate_latest(metrics.registry).splitlines())
+    for number in range(3000):
+        with metrics.storing(f"secret-{number}", 1), metrics.linking(f"secret-{number}", f"secret-{number}"):
+            pass
+    text = generate_latest(metrics.registry).decode()
+    assert len(text.splitlines()) == before
+    assert "secret" not in text
+    assert "first" not in text
+    assert 'soma_memory_store_total{namespace="all"} 3001.0' in text
+
+
 async def test_links_are_counted_by_what_became_of_them(open_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = await open_engine(vector_dim=3)
+    engine = await open_engine(vector_dim=3, metrics_names=True)
     scope = Scope("acme", "notes")
     await engine.store_bulk(scope, [StoreItem((one,), {}, vector=np.ones(3, np.float32)) for one in (1.0, 2.0)])
     await engine.link(scope, (1.0,), (2.0,), link_type="cites")
