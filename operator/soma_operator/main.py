@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
+from soma_operator.policy.rules import InvalidPolicyError, Policy
 from soma_operator.settings import InvalidSettingsError, OperatorSettings, describe
 
 EXIT_USAGE = 2
@@ -43,12 +45,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InvalidSettingsError as error:
         print(f"soma-operator: {error}", file=sys.stderr)  # noqa: T201 logging is not configured yet
         return EXIT_USAGE
+    try:
+        policy = read_policy(settings.policy_file)
+    except InvalidPolicyError as error:
+        print(f"soma-operator: SOMA_OPERATOR_POLICY_FILE={settings.policy_file}: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
     if arguments.check:
         return 0
-    return _run(settings)
+    return _run(settings, policy)
 
 
-def _run(settings: OperatorSettings) -> int:
+def read_policy(path: str) -> Policy:
+    """The policy in force; raises InvalidPolicyError, as to go on without it would allow what it forbids."""
+    if not path:
+        return Policy()
+    try:
+        return Policy.parse(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidPolicyError(f"cannot be read: {error.strerror if isinstance(error, OSError) else error}") from None
+
+
+def _run(settings: OperatorSettings, policy: Policy) -> int:
     # Imported late: --help and bad settings must not pay for kopf.
     from soma_operator import handlers
     from soma_operator.cluster.connection import source
@@ -62,7 +79,7 @@ def _run(settings: OperatorSettings) -> int:
     )
     try:
         source()
-        handlers.run(OperatorProcess(settings, f"soma-operator/{version()}"))
+        handlers.run(OperatorProcess(settings, policy, f"soma-operator/{version()}"))
     except KeyboardInterrupt:
         return 0
     except Exception as error:

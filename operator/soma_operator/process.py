@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -24,6 +26,9 @@ from soma_operator.desired.inputs import Defaults
 from soma_operator.election.lease import Leadership
 from soma_operator.events.recorder import Recorder
 from soma_operator.observe.store import Store
+from soma_operator.policy.addresses import Addresses, networks
+from soma_operator.policy.rules import Policy
+from soma_operator.probes.names import Names
 from soma_operator.probes.prober import Prober
 from soma_operator.reconcile.queue import KeyedQueue, Priority
 from soma_operator.reconcile.resync import Resync
@@ -41,8 +46,9 @@ _HEARTBEAT_LIMIT = 30.0
 class OperatorProcess:
     """One replica of the operator. `open`, then `start`, then events by `saw`; `stop` in the end."""
 
-    def __init__(self, settings: OperatorSettings, agent: str) -> None:
+    def __init__(self, settings: OperatorSettings, policy: Policy, agent: str) -> None:
         self._settings = settings
+        self._policy = policy
         self._agent = agent
         self._store = Store()
         self._queue = KeyedQueue(clock=time.monotonic)
@@ -63,8 +69,11 @@ class OperatorProcess:
         self._recorder = Recorder(self._client, settings.identity, time.monotonic)
         defaults = Defaults(settings.runtime_image, settings.default_version, settings.progress_deadline_seconds)
         slots = RolloutSlots(settings.rollout_slots, settings.rollout_delay_seconds, time.monotonic)
-        self._prober = self._new_prober()
-        self._bench = Workbench(self._client, self._store, self._recorder, defaults, slots, self._prober)
+        addresses = self._addresses(self._configuration.host)
+        self._prober = self._new_prober(addresses)
+        self._bench = Workbench(
+            self._client, self._store, self._recorder, defaults, slots, self._prober, self._policy, addresses
+        )
         self._workers = Workers(self._bench, self._queue, settings.workers)
         self._resync = Resync(self._client, self._store, self._queue, settings.resync_seconds)
         # The Lease has a client of its own: renewing it must never wait for a turn behind a thousand applies.
@@ -82,11 +91,17 @@ class OperatorProcess:
             self._spawn(self._prober.run(), "probes")
         self._spawn(self._leadership.run(), "election")
 
-    def _new_prober(self) -> Prober | None:
+    def _addresses(self, api_server: str) -> Addresses:
+        """Where back ends may be: not at the API server, nor on our node."""
+        own = (urlsplit(api_server).hostname, os.environ.get("KUBERNETES_SERVICE_HOST"), self._settings.node_address)
+        return Addresses(networks(text for text in own if text), self._policy.networks())
+
+    def _new_prober(self, addresses: Addresses) -> Prober | None:
         every = self._settings.probe_seconds
         if not every:
             return None
-        return Prober(every, lambda memory: self._queue.add(memory, Priority.CHILD), time.monotonic)
+        names = Names(admits=addresses.admit)
+        return Prober(every, lambda memory: self._queue.add(memory, Priority.CHILD), time.monotonic, names=names)
 
     async def stop(self) -> None:
         """Stop the work, let go of the Lease, close the connections."""

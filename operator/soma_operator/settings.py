@@ -64,6 +64,11 @@ class OperatorSettings(BaseModel):
     rollout_delay_seconds: float = Field(default=10, ge=0, le=3600)
     progress_deadline_seconds: int = Field(default=600, ge=10, le=86400)
     """After this without progress a rollout is Stalled."""
+    policy_file: str = Field(default="", max_length=4096)
+    """YAML with what resources of which namespaces may ask for (docs/security.md); empty: only what is local is
+    refused."""
+    node_address: str = Field(default="", max_length=64)
+    """Address of the node that this pod runs on: no back end is there."""
     listen: str = "0.0.0.0"  # noqa: S104 probes come from the node, scrapes from other pods
     health_port: Port = 8080
     metrics_port: Port = 8081

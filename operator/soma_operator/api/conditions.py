@@ -88,6 +88,7 @@ class Reason(StrEnum):
     RESOURCE_CONFLICT = "ResourceConflict"
     DATA_LOST = "DataLost"
     REFUSED = "Refused"
+    NOT_ALLOWED = "NotAllowed"
     # Synced
     ALL_APPLIED = "AllApplied"
     APPLY_FAILED = "ApplyFailed"

@@ -54,13 +54,13 @@ def _endpoint(
 ) -> Endpoint:
     return Endpoint(
         back_end,
-        tuple((_qualified(host, namespace), port) for host, port in addresses),
+        tuple((qualified(host, namespace), port) for host, port in addresses),
         tls.mode is not TLSMode.DISABLED,
         tls.client_certificate_secret_name is not None,
         topics,
     )
 
 
-def _qualified(host: str, namespace: str) -> str:
+def qualified(host: str, namespace: str) -> str:
     """A bare name is a Service beside the SomaMemory: to the operator, which runs elsewhere, it needs its namespace."""
     return host if "." in host else f"{host}.{namespace}.svc"

@@ -26,15 +26,23 @@ def resolve(host: str) -> tuple[str, ...]:
 
 
 class Names:
-    """For one event loop. A name that is being looked up is not looked up a second time."""
+    """For one event loop. A name that is being looked up is not looked up a second time.
 
-    def __init__(self, lookup: Lookup = resolve) -> None:
+    `admits` says of an address whether the operator may connect to it: a name may lead to the operator's own node.
+    """
+
+    def __init__(self, lookup: Lookup = resolve, admits: Callable[[str], bool] = lambda address: True) -> None:
         self._lookup = lookup
+        self._admits = admits
         self._under_way: dict[str, asyncio.Future[tuple[str, ...]]] = {}
 
     async def addresses(self, host: str) -> tuple[str, ...]:
-        """The addresses of `host`; raises OSError where there is none. May be cancelled; the look-up then goes on."""
-        return await asyncio.shield(self._under_way.get(host) or self._begin(host))
+        """The addresses of `host` that may be connected to; raises OSError where the name has none.
+
+        May be cancelled; the look-up then goes on.
+        """
+        found = await asyncio.shield(self._under_way.get(host) or self._begin(host))
+        return tuple(address for address in found if self._admits(address))
 
     async def quiet(self, hosts: Iterable[str]) -> None:
         """Until none of these names is being looked up."""

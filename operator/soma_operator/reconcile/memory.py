@@ -22,7 +22,9 @@ from soma_operator.plan.migration import MigrationState, restarts_pods
 from soma_operator.plan.readiness import unsafe_to_ignore
 from soma_operator.plan.steps import Step, Verb, plan
 from soma_operator.plan.volume import VolumeState, VolumeVerdict
+from soma_operator.policy.judgement import refused
 from soma_operator.reconcile.carrying_out import Steps, tellable, unasked_rollout
+from soma_operator.reconcile.consent import lacks_consent
 from soma_operator.reconcile.credentials import look_at_credentials
 from soma_operator.reconcile.pods import look_at_pods
 from soma_operator.reconcile.token import ensure_token, judge_token, referenced_token
@@ -78,8 +80,29 @@ class _Run:
         if problems:
             found.stall = Failure(Reason.NOT_IMPLEMENTED, str(SpecError(problems)))
             return await self._finish()
-        await self._work(memory)
+        if await self._is_allowed(memory):
+            await self._work(memory)
+        elif self._bench.prober is not None:
+            self._bench.prober.forget(self._parent.ref)
         return await self._finish()
+
+    async def _is_allowed(self, memory: SomaMemory) -> bool:
+        """Whether the policy, and who owns what is named, let the spec have what it asks for."""
+        bench, found = self._bench, self._found
+        rule = bench.policy.rule_for(found.namespace)
+        problems = refused(memory, rule, bench.addresses, found.image, bench.defaults.image)
+        if rule is not None and not problems:
+            try:
+                problems = await lacks_consent(bench, memory, rule)
+            except ApiError as error:
+                failure = tellable(error)
+                if not rule.consent:
+                    return True  # without rights on Secrets nothing is rolled out either: SecretsReady tells of it
+                found.stall = Failure(failure.reason, f"what the spec names cannot be looked at: {failure.message}")
+                return False
+        if problems:
+            found.stall = Failure(Reason.NOT_ALLOWED, str(SpecError(problems)))
+        return not problems
 
     async def _work(self, memory: SomaMemory) -> None:
         found, bench = self._found, self._bench
@@ -235,6 +258,9 @@ class _Run:
         if pending and stall_of(found) is None:
             started = self._before.history[0].started_at if self._before.history else None
             waits.append(_progress_wait(started, self._bench.now()))
+        if found.stall is not None and found.stall.reason is Reason.NOT_ALLOWED:
+            # A label or an annotation may come: what is only named is not watched.
+            waits.append(_MISSING_SECONDS)
         if found.memory is not None and found.stall is None:
             if found.secrets is not None or found.volume.state is VolumeState.WAITING:
                 waits.append(_MISSING_SECONDS)

@@ -15,6 +15,8 @@ from soma_operator.events.recorder import Recorder
 from soma_operator.observe.store import Store
 from soma_operator.plan.drift import Corrections
 from soma_operator.plan.steps import Verdict
+from soma_operator.policy.addresses import Addresses
+from soma_operator.policy.rules import Policy
 from soma_operator.probes.prober import Prober
 from soma_operator.reconcile.slots import RolloutSlots
 
@@ -39,6 +41,8 @@ class Workbench:
     defaults: Defaults
     slots: RolloutSlots
     prober: Prober | None = None
+    policy: Policy = field(default_factory=Policy)
+    addresses: Addresses = field(default_factory=Addresses)
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], str] = now_text
     verdicts: dict[str, Verdict] = field(default_factory=dict)

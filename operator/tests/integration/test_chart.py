@@ -14,6 +14,7 @@ from hack.cluster import ClusterError, down, up
 from hack.cluster.tools import program
 from hack.kube import Kubectl, wait_until
 from hack.requirement import unavailable
+from soma_operator.policy.rules import Policy, PolicyRule
 from soma_operator.settings import OperatorSettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +46,7 @@ def rendered(helm: Path, *values: str) -> dict[Key, dict[str, Any]]:
 
 def environment(found: dict[Key, dict[str, Any]]) -> dict[str, str]:
     (container,) = found["Deployment", "soma-operator"]["spec"]["template"]["spec"]["containers"]
-    return {entry["name"]: entry["value"] for entry in container["env"]}
+    return {entry["name"]: entry.get("value", "192.0.2.1") for entry in container["env"]}
 
 
 def test_the_chart_renders_the_objects_of_the_kustomize_base(helm: Path) -> None:
@@ -85,9 +86,28 @@ def test_other_settings_reach_the_operator(helm: Path) -> None:
     assert OperatorSettings.from_environment(environment(found)).rollout_slots == 4
 
 
+def test_a_policy_reaches_the_operator_and_another_one_restarts_it(helm: Path) -> None:
+    def mounted(*values: str) -> tuple[Policy, Any]:
+        found = rendered(helm, *values)
+        pod = found["Deployment", "soma-operator"]["spec"]["template"]
+        (container,) = pod["spec"]["containers"]
+        folder = next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "policy")
+        assert environment(found)["SOMA_OPERATOR_POLICY_FILE"] == f"{folder}/policy.yaml"
+        text = found["ConfigMap", "soma-operator-policy"]["data"]["policy.yaml"]
+        return Policy.parse(text), pod["metadata"]["annotations"]["memory.somatech.dev/policy-hash"]
+
+    rules = ("policy.rules[0].namespaces={team-*}", "policy.rules[0].hosts={10.0.0.0/8}")
+    policy, first = mounted(*rules)
+    assert policy.rules == (PolicyRule(namespaces=("team-*",), hosts=("10.0.0.0/8",)),)
+    assert mounted(*rules, "policy.rules[0].consent=true")[1] != first
+    assert ("ConfigMap", "soma-operator-policy") not in rendered(helm)
+
+
 @pytest.mark.parametrize(
     ("value", "says"),
     [
+        ("policy.rules[0].host=a", "additional properties 'host' not allowed"),
+        ("settings.POLICY_FILE=a", "invalid propertyName 'POLICY_FILE'"),
         ("replicas=0", "at '/replicas'"),
         ("replica=3", "additional properties 'replica' not allowed"),
         ("image.digest=latest", "at '/image/digest'"),

@@ -134,7 +134,9 @@ def test_people_with_the_roles_edit_and_view_may_do_so(installed: Kubectl) -> No
 def test_the_deployment_sets_what_the_operator_reads(kubectl: Kubectl) -> None:
     """An unknown SOMA_OPERATOR_ variable stops the operator at start; so would those of service links."""
     objects = built(kubectl, "overlays/local")
-    settings = OperatorSettings.from_environment({entry["name"]: entry["value"] for entry in container(objects)["env"]})
+    settings = OperatorSettings.from_environment(
+        {entry["name"]: entry.get("value", "192.0.2.1") for entry in container(objects)["env"]}
+    )
     assert settings.runtime_image == "docker.io/library/soma-memory-runtime:dev"
     (deployment,) = [body for body in objects if body["kind"] == "Deployment"]
     assert deployment["spec"]["template"]["spec"]["enableServiceLinks"] is False
@@ -147,5 +149,5 @@ def test_the_deployment_sets_what_the_operator_reads(kubectl: Kubectl) -> None:
 def test_the_base_names_the_images_of_this_version(kubectl: Kubectl) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     found = container(built(kubectl, "base"))
-    runtime = {entry["name"]: entry["value"] for entry in found["env"]}["SOMA_OPERATOR_RUNTIME_IMAGE"]
+    runtime = {entry["name"]: entry.get("value", "192.0.2.1") for entry in found["env"]}["SOMA_OPERATOR_RUNTIME_IMAGE"]
     assert (found["image"], runtime) == (f"soma-memory-operator:{version}", f"soma-memory-runtime:{version}")

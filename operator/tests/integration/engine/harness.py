@@ -64,6 +64,11 @@ class Operator:
             "SOMA_OPERATOR_LEASE_DURATION_SECONDS": "6",
             "SOMA_OPERATOR_LOG_LEVEL": "DEBUG",
         }
+        # The back ends of these tests are on loopback, which is refused unless a policy names it.
+        policy = self.log.with_name("policy.yaml")
+        if not policy.exists():
+            policy.write_text("rules: [{hosts: ['*', 127.0.0.0/8]}]", encoding="utf-8")
+        environment["SOMA_OPERATOR_POLICY_FILE"] = str(policy)
         environment |= {f"SOMA_OPERATOR_{name}": value for name, value in self.settings.items()}
         with self.log.open("ab") as sink:
             self.process = subprocess.Popen(
