@@ -37,6 +37,7 @@ from soma_operator.reconcile.workbench import Workbench
 from soma_operator.reconcile.workers import Workers
 from soma_operator.settings import OperatorSettings
 from soma_operator.telemetry import metrics
+from soma_operator.telemetry.connections import IDLE_SECONDS, MOST, Connections
 
 log = logging.getLogger(__name__)
 _HEARTBEAT = 1.0
@@ -55,6 +56,7 @@ class OperatorProcess:
         self._streams = Streams(WATCHED_KINDS)
         self._tasks: list[asyncio.Task[None]] = []
         self._runners: list[web.AppRunner] = []
+        self._servers: list[asyncio.Server] = []
         self._beat = time.monotonic()
         self._configuration: Configuration | None = None
         self.failure: Exception | None = None
@@ -112,6 +114,8 @@ class OperatorProcess:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._leadership.release(), 5.0)
+        for server in self._servers:
+            server.close()
         for runner in self._runners:
             await runner.cleanup()
         await self._lease_api.close()  # type: ignore[no-untyped-call]
@@ -191,10 +195,17 @@ class OperatorProcess:
     async def _serve(self, port: int, routes: Mapping[str, Any]) -> None:
         application = web.Application()
         application.add_routes([web.get(path, handler) for path, handler in routes.items()])
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS / 2, lingering_time=1.0
+        )
         await runner.setup()
         self._runners.append(runner)
-        await web.TCPSite(runner, self._settings.listen, port).start()
+        if runner.server is None:
+            raise RuntimeError("the runner was not set up")
+        listener = Connections(runner.server)
+        self._servers.append(
+            await asyncio.get_running_loop().create_server(listener, self._settings.listen, port, backlog=MOST)
+        )
 
     async def _livez(self, _: web.Request) -> web.Response:
         ailments = self.ailments()

@@ -1,3 +1,3 @@
-"""What the operator says about itself: metrics and logs. Imports `settings` only."""
+"""What the operator says about itself: metrics and logs, and the ports they are read from. Imports `settings` only."""
 
 from __future__ import annotations
