@@ -67,7 +67,8 @@ class PolicyRule(BaseModel):
     @property
     def restricts(self) -> bool:
         """Whether a variable could go round this rule."""
-        return self.images is not None or self.hosts is not None or self.consent
+        limits_hosts = self.hosts is not None and "*" not in self.hosts
+        return self.images is not None or limits_hosts or self.consent
 
     def networks(self) -> tuple[Network, ...]:
         """The networks that `hosts` names."""

@@ -133,9 +133,10 @@ def test_a_variable_does_not_go_round_a_rule(name: str) -> None:
     found = memory(podTemplate={"env": [{"name": "TZ", "value": "UTC"}, {"name": name, "value": "x"}]})
     place = ["spec.podTemplate.env[1].name"]
     assert fields(found, PolicyRule()) == []
-    for rule in (PolicyRule(hosts=("*",)), PolicyRule(images=()), PolicyRule(consent=True), PolicyRule(env=("TZ",))):
+    assert fields(found, PolicyRule(hosts=("*", "127.0.0.0/8"))) == []
+    for rule in (PolicyRule(hosts=("a",)), PolicyRule(images=()), PolicyRule(consent=True), PolicyRule(env=("TZ",))):
         assert fields(found, rule) == place
-    assert fields(found, PolicyRule(hosts=("*",), env=("*",))) == []
+    assert fields(found, PolicyRule(hosts=("a",), env=("*",))) == []
 
 
 def test_annotations_that_others_act_upon_can_be_limited() -> None:
