@@ -7,8 +7,10 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -229,7 +231,7 @@ def show_drift(demo: Demo) -> None:
     memory = demo.memory()
     path = "terminationGracePeriodSeconds"
     live = memory.kubectl.get("deployment", memory.name)["spec"]["template"]["spec"][path]
-    counted = int(memory.read().get("status", {}).get("drift", {}).get("count", 0))
+    known = _edits(memory.read())
     patch = json.dumps({"spec": {"template": {"spec": {path: live + 1}}}})
     memory.kubectl("patch", "deployment", memory.name, "--type=strategic", "-p", patch, f"--field-manager={EDITOR}")
     demo.screen.say(f"edited the Deployment as '{EDITOR}': {path} {live} -> {live + 1}")
@@ -239,7 +241,7 @@ def show_drift(demo: Demo) -> None:
         return bool(memory.kubectl.get("deployment", memory.name)["spec"]["template"]["spec"][path] == live)
 
     def reported() -> bool:
-        return int(memory.read().get("status", {}).get("drift", {}).get("count", 0)) > counted
+        return bool(_edits(memory.read()) - known)
 
     wait_until(mended, "the edit to be corrected", timeout=20)
     demo.screen.good(f"corrected after {time.monotonic() - started:.1f} s")
@@ -252,6 +254,12 @@ def show_drift(demo: Demo) -> None:
     if not any(path in line for line in shown) or not any(EDITOR in line for line in shown):
         raise DemoError(f"kubectl describe tells neither {path} nor who edited it ({EDITOR})")
     await_ready(demo)
+
+
+def _edits(resource: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    """The edits that a SomaMemory's status lists: who changed what, and when."""
+    items = resource.get("status", {}).get("drift", {}).get("items", ())
+    return {(str(item["path"]), str(item.get("manager")), str(item.get("time"))) for item in items}
 
 
 def _drift_lines(described: list[str]) -> list[str]:

@@ -86,15 +86,18 @@ class DriftItem(StatusModel):
     action: DriftAction
     """What was done about it."""
 
+    acted_at: Timestamp | None = None
+    """When that was done."""
+
 
 class Drift(StatusModel):
     """Edits of child objects by others."""
 
     count: Count = 0
-    """Edits found since the operator first saw the resource's present generation."""
+    """Edits that stand: reported, or no longer corrected because their author fights back."""
 
     items: Annotated[tuple[DriftItem, ...], Field(max_length=10)] = ()
-    """The latest of them, at most ten."""
+    """Those that stand, then those corrected within the last day; at most ten."""
 
 
 class HistoryEntry(StatusModel):

@@ -52,7 +52,7 @@ def _memory() -> Manifest:
             *_condition_columns(),
             _column("Version", ".status.version.current", "Version of the runtime that serves."),
             _column("Replicas", ".status.readyReplicas", "Pods that are ready.", kind="integer"),
-            _column("Drift", ".status.drift.count", "Edits of child objects by others.", kind="integer"),
+            _column("Drift", ".status.drift.count", "Edits of child objects by others that stand.", kind="integer"),
             _column("Mode", ".status.mode", "Embedded or distributed.", priority=1),
             _column("Endpoint", ".status.endpoints.http", "URL of the HTTP API.", priority=1),
             _message_column(),

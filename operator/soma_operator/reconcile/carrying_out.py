@@ -40,10 +40,12 @@ class Steps:
 
     async def carry_out(self, step: Step) -> None:
         """Do one step. Raises ApiError only when nothing can be concluded: no answer, or the namespace is going."""
-        if step.verb in (Verb.LEAVE, Verb.WAIT):
+        if step.verb is Verb.WAIT:
             return
         try:
-            await self._carry_out(step)
+            if step.verb is not Verb.LEAVE:
+                await self._carry_out(step)
+            self._found.examined.add(str(step.ref))
         except ApiError as error:
             self._found.failures[step.ref] = tellable(error)
 

@@ -61,6 +61,8 @@ class Findings:
     probed: bool = True
     """Whether back ends are probed at all."""
     drift: list[DriftFinding] = field(default_factory=list)
+    examined: set[str] = field(default_factory=set)
+    """Objects (Kind/name) whose step was carried out: all of their open edits are in `drift`."""
     pods: Failure | None = None
     """Why the pods of the API do not get on."""
     consumer_pods: Failure | None = None

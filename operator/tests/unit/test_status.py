@@ -223,30 +223,48 @@ def edit(path: str = "f:spec", manager: str = "kubectl", time: str | None = DRIF
 def drifted(*found: DriftFinding, generation: int = 1) -> Findings:
     made = findings(generation=generation)
     made.drift = list(found)
+    made.examined = {str(child.ref) for child in made.children}
     return made
 
 
-def test_drift_is_counted_once_and_kept_for_the_generation() -> None:
-    first = memory_status(drifted(DriftFinding(edit(), DriftAction.REPORTED)), SomaMemoryStatus(), NOW)
-    first = first.model_copy(update={"observed_generation": 1})
+def drift_of(found: Findings, before: SomaMemoryStatus, now: str = LATER) -> tuple[int, list[str]]:
+    drift = memory_status(found, before, now).drift
+    assert drift is not None
+    return drift.count, [item.action.value for item in drift.items]
+
+
+def test_what_stands_is_counted_and_what_was_corrected_is_listed() -> None:
+    reported = drifted(DriftFinding(edit(), DriftAction.REPORTED))
+    first = memory_status(reported, SomaMemoryStatus(), NOW)
     assert first.drift is not None
     assert (first.drift.count, first.drift.items[0].path) == (1, ".spec")
-    again = memory_status(drifted(DriftFinding(edit(), DriftAction.REPORTED)), first, LATER)
-    assert again.drift == first.drift
+    assert memory_status(reported, first, LATER).drift == first.drift, "the same edit is counted once"
     corrected = memory_status(drifted(DriftFinding(edit(), DriftAction.CORRECTED)), first, LATER)
-    assert corrected.drift is not None
-    assert (corrected.drift.count, len(corrected.drift.items)) == (1, 1)
-    assert corrected.drift.items[0].action is DriftAction.CORRECTED
-    calm = memory_status(findings(), corrected, LATER)
-    assert calm.drift == corrected.drift
-    assert memory_status(findings(generation=2), calm, LATER).drift.count == 0  # type: ignore[union-attr]
+    assert drift_of(drifted(), corrected) == (0, ["Corrected"])
+    assert drift_of(drifted(generation=2), corrected) == (0, ["Corrected"]), "of whatever generation"
+    assert drift_of(drifted(), first) == (0, []), "its author took it back"
 
 
-def test_at_most_ten_edits_are_listed_and_all_are_counted() -> None:
-    many = [DriftFinding(edit(f"f:a{number:02}"), DriftAction.CORRECTED) for number in range(14)]
-    drift = memory_status(drifted(*many), SomaMemoryStatus(), NOW).drift
-    assert drift is not None
-    assert (drift.count, len(drift.items)) == (14, 10)
+def test_a_correction_is_forgotten_after_a_day_however_old_the_edit_was() -> None:
+    old = drifted(DriftFinding(edit(time="2020-01-01T00:00:00Z"), DriftAction.CORRECTED))
+    corrected = memory_status(old, SomaMemoryStatus(), "2026-11-27T12:00:00Z")
+    assert drift_of(drifted(), corrected, "2026-11-28T11:59:59Z") == (0, ["Corrected"])
+    assert drift_of(drifted(), corrected, "2026-11-28T12:00:00Z") == (0, [])
+
+
+def test_what_was_not_looked_at_stands_as_it_did() -> None:
+    first = memory_status(drifted(DriftFinding(edit(), DriftAction.REPORTED)), SomaMemoryStatus(), NOW)
+    assert drift_of(findings(), first) == (1, ["Reported"]), "suspended, or stalled before its turn"
+
+
+def test_at_most_ten_edits_are_listed_those_that_stand_first_and_all_are_counted() -> None:
+    def many(action: DriftAction, word: str) -> list[DriftFinding]:
+        return [DriftFinding(edit(f"f:{word}{number:02}"), action) for number in range(14)]
+
+    both = drifted(*many(DriftAction.CORRECTED, "a"), *many(DriftAction.REPORTED, "b"))
+    assert drift_of(both, SomaMemoryStatus()) == (14, ["Reported"] * 10)
+    assert drift_of(findings(), memory_status(both, SomaMemoryStatus(), NOW)) == (14, ["Reported"] * 10)
+    assert drift_of(drifted(*many(DriftAction.CORRECTED, "a")), SomaMemoryStatus()) == (0, ["Corrected"] * 10)
 
 
 def test_an_edit_without_a_time_does_not_make_the_status_flap() -> None:
