@@ -30,7 +30,9 @@ class CommandFailed(Exception):  # noqa: N818 -- what happened, as the user read
 
 def show(value: Any, text: str, *, as_json: bool) -> int:
     """Prints the result as JSON or as text. The exit code is 0."""
-    print(json.dumps(value, ensure_ascii=False) if as_json else text)
+    # JSON is JSON in any encoding: what a terminal cannot show is written as \\u…
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    print(json.dumps(value, ensure_ascii=ascii_only) if as_json else text)
     return EXIT_OK
 
 

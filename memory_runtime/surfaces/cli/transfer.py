@@ -117,7 +117,9 @@ def links(client: Client) -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def writing(name: str) -> Iterator[IO[str]]:
     if name == "-":
-        yield sys.stdout
+        # UTF-8 whatever the terminal's encoding is: it is a file that import reads
+        with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as stream:
+            yield stream
         return
     path = Path(name)
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -287,3 +287,31 @@ def test_options_that_hold_json_are_refused_in_words(soma: Run) -> None:
         done = soma("recall", "--query", "x", "--filters", text)
         assert done.returncode == 2
         assert "--filters" in done.stderr
+
+
+def test_a_terminal_of_another_encoding_ends_nothing(server: Server, tmp_path: Path) -> None:
+    tenant = uuid.uuid4().hex
+
+    def run(*arguments: str | bytes, encoding: str = "ascii") -> subprocess.CompletedProcess[bytes]:
+        environment = clean_environment(SOMA_URL=server.url, SOMA_DATA_DIR=str(server.data_dir))
+        line = [*COMMAND, arguments[0], "--tenant", tenant, *arguments[1:]]
+        return subprocess.run(line, env=environment | {"PYTHONIOENCODING": encoding}, capture_output=True, timeout=60)
+
+    assert run("store", "--coord", "1", "--text", "Grüße \u2028 拉面").returncode == 0
+    shown = run("recall", "--query", "Grüße")
+    assert (shown.returncode, b"Gr\\xfc\\xdfe" in shown.stdout) == (0, True), shown
+    assert json.loads(run("recall", "--query", "Grüße", "--json").stdout)[0]["text"] == "Grüße \u2028 拉面"
+    lines = run("export-memories", "--path", "-", encoding="latin-1").stdout
+    assert json.loads(lines.decode("utf-8"))["payload"] == {"text": "Grüße \u2028 拉面"}
+    path = bytes(tmp_path) + b"/\xff.jsonl"
+    assert run("export-memories", "--path", path).returncode == 0
+    assert run("import-memories", "--path", path).returncode == 0
+    for broken in (
+        ("get", "--coord", b"\xff"),
+        ("recall", "--query", b"\xff"),
+        ("store", "--coord", "1", "--text", b"\xff"),
+    ):
+        done = run(*broken)
+        assert done.returncode in {1, 2}
+        assert b"internal error" not in done.stderr
+        assert b"Traceback" not in done.stderr
