@@ -97,9 +97,9 @@ class IKeyValueStore(Store, Protocol):
 class VectorPoint:
     """One memory as a vector store holds it.
 
-    `vector` is unit float32 [dim]; `seq` is the ledger's sequence of the change that wrote it: of two points with one
-    id the higher `seq` is the truth. `log2_weight` is L of docs/scoring.md, the part of the score that no clock
-    touches. `event_time` and `expires_at` are epoch seconds.
+    `vector` is unit float32 [dim]; `seq` is the ledger's sequence of the change that wrote it. Of two points with one id
+    that of the higher `epoch` (of its line of history, see `stores.lineages`), then of the higher `seq`, is the truth.
+    `log2_weight` is L of docs/scoring.md, the part of the score that no clock touches. `event_time` and `expires_at` are epoch seconds.
     """
 
     id: uuid.UUID
@@ -110,13 +110,15 @@ class VectorPoint:
     log2_weight: float = 0.0
     event_time: float = 0.0
     expires_at: float | None = None
+    epoch: int = 0
 
 
 class VectorRemoval(NamedTuple):
-    """A memory that is gone, and the sequence of the change that removed it."""
+    """A memory that is gone, and the change that removed it: its sequence, and the epoch of its line of history."""
 
     id: uuid.UUID
     seq: int
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

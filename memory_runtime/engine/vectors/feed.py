@@ -11,14 +11,15 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
 from memory_runtime.engine.vectors.backing import VectorBacking
 from memory_runtime.engine.vectors.placement import Placement
-from memory_runtime.stores.contracts import Change, Collection, Operation
+from memory_runtime.stores.contracts import Change, Collection, Lineage, Operation
 from memory_runtime.stores.interfaces import StoreWiped, VectorPoint, VectorRemoval
+from memory_runtime.stores.lineages import lineage_of
 from memory_runtime.stores.resilience import in_halves
 from memory_runtime.stores.sessions import Ledger, LedgerTransaction, LedgerView
 
@@ -43,6 +44,8 @@ class VectorFeed:
         self._dim = dim
         self._ensured = False
         self._filling = asyncio.Lock()
+        self.compare: Callable[[], Awaitable[object]] = _nothing
+        """Compares the store with the ledger and mends what differs: set by who looks after the store."""
 
     @property
     def name(self) -> str:
@@ -86,8 +89,9 @@ class VectorFeed:
         }
         points = self.points_of(list(newest), view)
         living = {point.id for point in points}
+        chain = view.lineages()
         gone = [
-            VectorRemoval(change.id, change.seq)
+            VectorRemoval(change.id, change.seq, lineage_of(chain, change.seq).epoch)
             for change in newest.values()
             if change.operation is Operation.DELETE and change.id not in living
         ]
@@ -97,7 +101,21 @@ class VectorFeed:
         """The points of those of these memories that are alive."""
         # sequences first: a vector that is newer than its sequence is written again with the change that made it
         seqs = {key: record.seq for key, record in view.by_ids(ids).items()}
-        return [point for rows in view.some(list(seqs), self._dim) for point in self._placement.points(rows, seqs)]
+        return self._points(seqs, view)
+
+    def _points(self, seqs: dict[bytes, int], view: LedgerView) -> list[VectorPoint]:
+        chain, rows = view.lineages(), view.some(list(seqs), self._dim)
+        return [point for run in rows for point in self._placement.points(run, seqs, chain)]
+
+    async def reconcile(self, chain: Sequence[Lineage], since: str, cursor: int, position: str | None) -> None:
+        """Takes out of the store what the ledger has lost, and puts in what it holds: a comparison of both, whole.
+
+        The store does not say how far a future that was abandoned had come, so it is done for every new line.
+        """
+        del chain, since, cursor, position
+        if not await self._agrees():
+            await self.rebuild()
+        await self.compare()
 
     async def rebuild(self) -> int:
         """Fills the store with every live memory; returns the seq that it then holds at least."""
@@ -149,11 +167,14 @@ class VectorFeed:
         if not stamps:
             return [], None
         seqs = dict(stamps)
-        points = [point for rows in view.some(list(seqs), self._dim) for point in self._placement.points(rows, seqs)]
-        return points, stamps[-1][0]
+        return self._points(seqs, view), stamps[-1][0]
 
     async def close(self) -> None:
         """Nothing to let go of: the store is its owner's."""
+
+
+async def _nothing() -> None:
+    """No one looks after the store."""
 
 
 def _cannot_take(point: VectorPoint, error: Exception) -> None:

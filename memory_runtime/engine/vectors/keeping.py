@@ -69,6 +69,8 @@ class VectorKeeper:
             patience=PATIENCE * settings.qdrant_timeout_seconds,
         )
         self.feed = None if store is None else VectorFeed(ledger, store, placement, settings.vector_dim)
+        if self.feed is not None:
+            self.feed.compare = lambda: self.reconcile(repair=True)
         self._holder = uuid.uuid4().hex
         self._tasks: list[Supervised] = []
         self._has_turn = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,8 +13,9 @@ from memory_runtime.engine.following import Follower
 from memory_runtime.model.records import Scope
 from memory_runtime.scoring import PINNED, Profile
 from memory_runtime.scoring.segment import log_weights
-from memory_runtime.stores.contracts import Rows
+from memory_runtime.stores.contracts import Lineage, Rows
 from memory_runtime.stores.interfaces import VectorPoint
+from memory_runtime.stores.lineages import lineage_of
 from memory_runtime.stores.values import Facts
 
 _PIN: Final = "\x1f"
@@ -44,8 +45,11 @@ class Placement:
         }
         return json.dumps(rules, sort_keys=True)
 
-    def points(self, rows: Rows, seqs: Mapping[bytes, int]) -> list[VectorPoint]:
-        """The points of these rows; one whose sequence is not known is left out (it was deleted in between)."""
+    def points(self, rows: Rows, seqs: Mapping[bytes, int], chain: Sequence[Lineage] = ()) -> list[VectorPoint]:
+        """The points of these rows; one whose sequence is not known is left out (it was deleted in between).
+
+        `chain` are the ledger's lines of history.
+        """
         batch = self._follower.batch(rows)
         weight = log_weights(batch, self._follower.params)
         total = (weight.whole + weight.fraction).tolist()
@@ -61,6 +65,7 @@ class Placement:
                 log2_weight=total[at],
                 event_time=rows.event_time[at],
                 expires_at=None if np.isinf(rows.expires_at[at]) else rows.expires_at[at],
+                epoch=lineage_of(chain, seqs[identity]).epoch,
             )
             for at, identity in enumerate(rows.ids)
             if identity in seqs

@@ -21,7 +21,9 @@ import numpy.typing as npt
 
 from memory_runtime.engine.vectors.backing import Stamp, VectorBacking
 from memory_runtime.engine.vectors.feed import SINK, VectorFeed
+from memory_runtime.stores.contracts import Lineage
 from memory_runtime.stores.interfaces import VectorRemoval
+from memory_runtime.stores.lineages import abandoned, lineage_of
 from memory_runtime.stores.sessions import Ledger, LedgerView
 
 RANGES: Final = 256
@@ -34,6 +36,9 @@ LOOKS: Final = 3
 _MIXERS: Final = np.array(
     [[0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9], [0xD6E8FEB86659FD93, 0x94D049BB133111EB]], np.uint64
 )
+_EPOCH_MIXER: Final = 0x9E3779B97F4A7C15
+Order = tuple[int, int]
+"""Epoch of a line of history, and sequence there: which of two changes is the later."""
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -58,15 +63,16 @@ class RangeHashes:
         self.counts = np.zeros(RANGES, np.int64)
         self.sums = np.zeros((RANGES, 2), np.uint64)
 
-    def add(self, ids: list[bytes], seqs: list[int]) -> None:
+    def add(self, ids: list[bytes], orders: list[Order]) -> None:
         """Counts these rows in."""
         if ids:
             ranges = np.fromiter((one[0] for one in ids), np.intp, len(ids))
-            np.add.at(self.sums, ranges, row_hashes(ids, seqs))
+            numbers = [(seq + epoch * _EPOCH_MIXER) % 2**64 for epoch, seq in orders]
+            np.add.at(self.sums, ranges, row_hashes(ids, numbers))
             np.add.at(self.counts, ranges, 1)
 
-    def look_again(self, number: int, found: Mapping[bytes, int]) -> None:
-        """Takes what a range was found to hold later in the place of what it held: id and sequence."""
+    def look_again(self, number: int, found: Mapping[bytes, Order]) -> None:
+        """Takes what a range was found to hold later in the place of what it held: id and order."""
         self.counts[number], self.sums[number] = 0, 0
         self.add(list(found), list(found.values()))
 
@@ -85,17 +91,22 @@ class RangeHashes:
 
 
 class Difference(NamedTuple):
-    """One id that ledger and store disagree about: sequence in the ledger, stamp in the store; None where it is not."""
+    """One id that ledger and store disagree about: order in the ledger, stamp in the store; None where it is not."""
 
     id: bytes
-    seq: int | None
+    seq: Order | None
     stamp: Stamp | None
 
-    def stands_in_the_way(self, head: int) -> bool:
+    def stands_in_the_way(self, head: int, chain: Sequence[Lineage]) -> bool:
         """Newer than anything the ledger knows (from before it was restored), so that no condition would let it go."""
         if self.stamp is None:
             return False
-        return self.stamp.seq > (self.seq or head) or (self.stamp.gone and self.stamp.seq == self.seq)
+        lines = [(one.epoch, one.forked) for one in chain]
+        order = _order_of(self.stamp)
+        if abandoned(lines, *order) or (order[0] and order[0] not in {epoch for epoch, _ in lines}):
+            return True
+        newest = (lines[-1][0] if lines else 0, head)
+        return order > (self.seq or newest) or (self.stamp.gone and order == self.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +177,13 @@ class Reconciler:
         ), real
 
     def _count(self, living: RangeHashes, strangers: RangeHashes, page: Sequence[tuple[uuid.UUID, Stamp]]) -> None:
-        mine = [(key.bytes, stamp.seq) for key, stamp in page if not stamp.gone and stamp.layout == self._store.layout]
-        living.add([key for key, _ in mine], [seq for _, seq in mine])
-        other = [(key.bytes, 1) for key, stamp in page if not stamp.gone and stamp.layout != self._store.layout]
+        mine = [
+            (key.bytes, _order_of(stamp))
+            for key, stamp in page
+            if not stamp.gone and stamp.layout == self._store.layout
+        ]
+        living.add([key for key, _ in mine], [order for _, order in mine])
+        other = [(key.bytes, (0, 1)) for key, stamp in page if not stamp.gone and stamp.layout != self._store.layout]
         strangers.add([key for key, _ in other], [seq for _, seq in other])
 
     async def _ledger_hashes(self) -> RangeHashes:
@@ -192,19 +207,19 @@ class Reconciler:
         in_ledger.look_again(number, settled)
         layout = self._store.layout
         in_store.look_again(
-            number, {key: one.seq for key, one in theirs.items() if not one.gone and one.layout == layout}
+            number, {key: _order_of(one) for key, one in theirs.items() if not one.gone and one.layout == layout}
         )
         found = [Difference(key, again.get(key), theirs.get(key)) for key in suspects]
         return [one for one in found if not self._agree(one.seq, one.stamp)]
 
-    def _agree(self, seq: int | None, stamp: Stamp | None) -> bool:
+    def _agree(self, seq: Order | None, stamp: Stamp | None) -> bool:
         there = stamp is not None and not stamp.gone
         if seq is None:
             return not there
-        return stamp is not None and there and stamp.seq == seq and stamp.layout == self._store.layout
+        return stamp is not None and there and _order_of(stamp) == seq and stamp.layout == self._store.layout
 
-    async def _ledger_range(self, number: int) -> dict[bytes, int]:
-        found: dict[bytes, int] = {}
+    async def _ledger_range(self, number: int) -> dict[bytes, Order]:
+        found: dict[bytes, Order] = {}
         # no version of a UUID is all zeros behind its first byte: nothing is left out
         after = bytes([number]) + bytes(15)
         while stamps := await self._ledger.read(partial(_stamps, after, PAGE)):
@@ -225,17 +240,17 @@ class Reconciler:
         return found
 
     async def _mend(self, differences: list[Difference]) -> int:
-        head = await self._ledger.read(_head)
+        head, chain = await self._ledger.read(_head_and_lines)
         for start in range(0, len(differences), PAGE):
             part = differences[start : start + PAGE]
-            ahead = [one for one in part if one.stands_in_the_way(head)]
+            ahead = [one for one in part if one.stands_in_the_way(head, chain)]
             await self._store.erase([uuid.UUID(bytes=one.id) for one in ahead])
             points = await self._ledger.read(partial(self._feed.points_of, [one.id for one in part]))
             await self._store.upsert(points)
             living = {point.id.bytes for point in points}
             await self._store.remove(
                 [
-                    VectorRemoval(uuid.UUID(bytes=one.id), one.stamp.seq)
+                    VectorRemoval(uuid.UUID(bytes=one.id), one.stamp.seq, one.stamp.epoch)
                     for one in part
                     if one.id not in living and one.stamp is not None and one not in ahead
                 ]
@@ -249,12 +264,18 @@ def _kind(one: Difference) -> str:
     return "missing" if one.stamp is None or one.stamp.gone else "stale"
 
 
-def _stamps(after: bytes, limit: int, view: LedgerView) -> list[tuple[bytes, int]]:
-    return view.stamps(after, limit)
+def _order_of(stamp: Stamp) -> Order:
+    return stamp.epoch, stamp.seq
 
 
-def _seqs(ids: list[bytes], view: LedgerView) -> dict[bytes, int]:
-    return {key: record.seq for key, record in view.by_ids(ids).items()}
+def _stamps(after: bytes, limit: int, view: LedgerView) -> list[tuple[bytes, Order]]:
+    chain = view.lineages()
+    return [(key, (lineage_of(chain, seq).epoch, seq)) for key, seq in view.stamps(after, limit)]
+
+
+def _seqs(ids: list[bytes], view: LedgerView) -> dict[bytes, Order]:
+    chain = view.lineages()
+    return {key: (lineage_of(chain, record.seq).epoch, record.seq) for key, record in view.by_ids(ids).items()}
 
 
 def _delivered(view: LedgerView) -> int:
@@ -267,5 +288,5 @@ def _changed_since(seq: int, view: LedgerView) -> Collection[bytes]:
     return {change.id.bytes for change in view.tail(seq, WAITING)}
 
 
-def _head(view: LedgerView) -> int:
-    return view.head()
+def _head_and_lines(view: LedgerView) -> tuple[int, list[Lineage]]:
+    return view.head(), view.lineages()

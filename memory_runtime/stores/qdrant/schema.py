@@ -12,8 +12,9 @@ from memory_runtime.stores.qdrant.options import QdrantOptions
 LEAST_SERVER: Final = (1, 16)
 """The first version with conditional upserts: an older one would ignore the condition and let a stale write win."""
 
-TENANT, NAMESPACE, TYPE, SEQ, BAND, WEIGHT, EVENT_TIME, EXPIRES_AT, LAYOUT, GONE = (
-    "tenant", "namespace", "memory_type", "seq", "band", "log2_weight", "event_time", "expires_at", "layout", "gone",
+TENANT, NAMESPACE, TYPE, SEQ, EPOCH, BAND, WEIGHT, EVENT_TIME, EXPIRES_AT, LAYOUT, GONE = (
+    "tenant", "namespace", "memory_type", "seq", "epoch", "band", "log2_weight", "event_time", "expires_at", "layout",
+    "gone",
 )  # fmt: skip
 """The fields of a point. No payload of a memory leaves the ledger: what is erased there is nowhere else."""
 
@@ -25,6 +26,7 @@ INDEXES: Final[dict[str, Any]] = {
     TYPE: models.PayloadSchemaType.KEYWORD,
     BAND: _INTEGER,
     SEQ: _INTEGER,
+    EPOCH: _INTEGER,
     LAYOUT: models.PayloadSchemaType.INTEGER,
     WEIGHT: models.PayloadSchemaType.FLOAT,
     EVENT_TIME: models.PayloadSchemaType.FLOAT,

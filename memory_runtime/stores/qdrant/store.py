@@ -138,8 +138,11 @@ class QdrantVectorStore:
         await self._hold_back()
         writes = writing.newest(writes)
         size = self.options.batch
-        for start in range(0, len(writes), size):
-            await self._write_batch(writes[start : start + size])
+        # a batch shares one condition, and that is of one line of history
+        for epoch in sorted({one.epoch for one in writes}):
+            line = [one for one in writes if one.epoch == epoch]
+            for start in range(0, len(line), size):
+                await self._write_batch(line[start : start + size])
 
     async def _write_batch(self, batch: Sequence[Write]) -> None:
         collection, layout = self.options.collection, self._layout

@@ -17,6 +17,7 @@ from memory_runtime.stores.interfaces import VectorPoint, VectorRemoval
 from memory_runtime.stores.qdrant.layout import place, scaled
 from memory_runtime.stores.qdrant.schema import (
     BAND,
+    EPOCH,
     EVENT_TIME,
     EXPIRES_AT,
     GONE,
@@ -28,23 +29,31 @@ from memory_runtime.stores.qdrant.schema import (
     WEIGHT,
 )
 
-STAMP: Final = [SEQ, LAYOUT, GONE]
+STAMP: Final = [SEQ, LAYOUT, GONE, EPOCH]
 
 
 class Stamp(NamedTuple):
-    """What is known of a stored point: the change that wrote it, under which layout, and whether it is a tombstone."""
+    """What is known of a stored point: the change that wrote it, under which layout, and whether it is a tombstone.
+
+    `epoch` is that of the line of history that the change is of.
+    """
 
     seq: int
     layout: int
     gone: bool
+    epoch: int = 0
 
 
 class Write(NamedTuple):
-    """A point, the change that it stands for, and the sequence that a stored one must be below to give way to it."""
+    """A point, the change that it stands for, and the sequence that a stored one must be below to give way to it.
+
+    A stored one of an earlier line of history gives way whatever its sequence.
+    """
 
     point: models.PointStruct
     seq: int
     below: int
+    epoch: int = 0
 
 
 def point_write(point: VectorPoint, width: float, layout: int) -> Write:
@@ -55,6 +64,7 @@ def point_write(point: VectorPoint, width: float, layout: int) -> Write:
         NAMESPACE: point.scope.namespace,
         TYPE: point.memory_type,
         SEQ: point.seq,
+        EPOCH: point.epoch,
         BAND: band,
         WEIGHT: point.log2_weight,
         EVENT_TIME: point.event_time,
@@ -63,16 +73,16 @@ def point_write(point: VectorPoint, width: float, layout: int) -> Write:
     }
     if point.expires_at is not None:
         payload[EXPIRES_AT] = point.expires_at
-    return Write(
-        models.PointStruct(id=str(point.id), vector=scaled(point.vector, scale), payload=payload), point.seq, point.seq
-    )
+    made = models.PointStruct(id=str(point.id), vector=scaled(point.vector, scale), payload=payload)
+    return Write(made, point.seq, point.seq, point.epoch)
 
 
 def tombstone_write(removal: VectorRemoval, dim: int, layout: int) -> Write:
     """The write of a tombstone: in no scope, so no search sees it; its sequence keeps older writes out."""
     vector = [1.0] + [0.0] * (dim - 1)
-    payload = {SEQ: removal.seq, LAYOUT: layout, GONE: 1}
-    return Write(models.PointStruct(id=str(removal.id), vector=vector, payload=payload), removal.seq, removal.seq + 1)
+    payload = {SEQ: removal.seq, EPOCH: removal.epoch, LAYOUT: layout, GONE: 1}
+    made = models.PointStruct(id=str(removal.id), vector=vector, payload=payload)
+    return Write(made, removal.seq, removal.seq + 1, removal.epoch)
 
 
 def newest(writes: Iterable[Write]) -> list[Write]:
@@ -80,23 +90,33 @@ def newest(writes: Iterable[Write]) -> list[Write]:
     found: dict[Any, Write] = {}
     for write in writes:
         known = found.get(write.point.id)
-        if known is None or known.below < write.below:
+        if known is None or (known.epoch, known.below) < (write.epoch, write.below):
             found[write.point.id] = write
     return list(found.values())
 
 
-def replaceable(low: int, high: int, layout: int) -> models.Filter:
-    """Which stored points a batch may replace: older than all of it, or of other rules and no newer than any of it."""
+def replaceable(low: int, high: int, layout: int, epoch: int = 0) -> models.Filter:
+    """Which stored points a batch of one line of history may replace.
+
+    Older than all of it, or of other rules and no newer than any of it, or of an earlier line.
+    """
     other = models.Filter(
         must=[models.FieldCondition(key=SEQ, range=models.Range(lt=high))],
         must_not=[models.FieldCondition(key=LAYOUT, match=models.MatchValue(value=layout))],
     )
-    return models.Filter(should=[models.FieldCondition(key=SEQ, range=models.Range(lt=low)), other])
+    older = models.Filter(should=[models.FieldCondition(key=SEQ, range=models.Range(lt=low)), other])
+    # points from before there were lines do not say one
+    unsaid = models.IsEmptyCondition(is_empty=models.PayloadField(key=EPOCH))
+    line = models.FieldCondition(key=EPOCH, match=models.MatchValue(value=epoch))
+    if not epoch:
+        return models.Filter(must=[models.Filter(should=[line, unsaid]), older])
+    earlier = models.FieldCondition(key=EPOCH, range=models.Range(lt=epoch))
+    return models.Filter(should=[earlier, unsaid, models.Filter(must=[line, older])])
 
 
 def condition(batch: Sequence[Write], layout: int) -> models.Filter:
-    """The condition that a batch shares."""
-    return replaceable(min(one.below for one in batch), max(one.seq for one in batch) + 1, layout)
+    """The condition that a batch of one line of history shares."""
+    return replaceable(min(one.below for one in batch), max(one.seq for one in batch) + 1, layout, batch[0].epoch)
 
 
 def behind(batch: Sequence[Write], stored: dict[uuid.UUID, Stamp], layout: int) -> list[Write]:
@@ -107,7 +127,8 @@ def behind(batch: Sequence[Write], stored: dict[uuid.UUID, Stamp], layout: int) 
 def _holds(write: Write, stamp: Stamp | None, layout: int) -> bool:
     if stamp is None:
         return False
-    return stamp.seq > write.seq or (stamp.seq == write.seq and stamp.layout == layout)
+    held, mine = (stamp.epoch, stamp.seq), (write.epoch, write.seq)
+    return held > mine or (held == mine and stamp.layout == layout)
 
 
 def alone(write: Write, layout: int) -> models.UpsertOperation:
@@ -122,5 +143,6 @@ def stamps(records: Iterable[models.Record]) -> dict[uuid.UUID, Stamp]:
     for record in records:
         payload = record.payload or {}
         seq, layout = int(payload.get(SEQ, -1)), int(payload.get(LAYOUT, 0))
-        found[uuid.UUID(str(record.id))] = Stamp(seq, layout, bool(payload.get(GONE)))
+        epoch = int(payload.get(EPOCH, 0))
+        found[uuid.UUID(str(record.id))] = Stamp(seq, layout, bool(payload.get(GONE)), epoch)
     return found

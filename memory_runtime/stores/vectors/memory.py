@@ -16,6 +16,7 @@ from memory_runtime.stores.interfaces import VectorFilter, VectorHit, VectorPoin
 Similarity = Callable[[Vector, Vector], NDArray[np.float64]]
 """float64 [n]: the dot products of float32 rows [n, dim] with a float32 query [dim]; `scoring.formula.exact_dot`."""
 _NORM_ERROR: Final = 1e-3
+_NONE: Final = (-1, -1)
 
 
 class InMemoryVectorStore:
@@ -29,7 +30,7 @@ class InMemoryVectorStore:
         self._dimension, self._similarity, self._most = dimension, similarity, most
         self._scopes: dict[Scope, dict[uuid.UUID, VectorPoint]] = {}
         self._home: dict[uuid.UUID, Scope] = {}
-        self._removed: dict[uuid.UUID, int] = {}
+        self._removed: dict[uuid.UUID, tuple[int, int]] = {}
         self._closed = False
 
     @property
@@ -60,7 +61,8 @@ class InMemoryVectorStore:
             raise Unavailable(f"memory: holds {self._most} points already", remedy="use Qdrant", retry_after=60.0)
         for point in points:
             held = self._held(point.id)
-            if point.seq > max(-1 if held is None else held.seq, self._removed.get(point.id, -1)):
+            known = max(_NONE if held is None else (held.epoch, held.seq), self._removed.get(point.id, _NONE))
+            if (point.epoch, point.seq) > known:
                 self._drop(point.id)
                 self._removed.pop(point.id, None)
                 self._home[point.id] = point.scope
@@ -71,9 +73,10 @@ class InMemoryVectorStore:
         self._check_open()
         for removal in removals:
             held = self._held(removal.id)
-            if held is None or held.seq <= removal.seq:
+            order = (removal.epoch, removal.seq)
+            if held is None or (held.epoch, held.seq) <= order:
                 self._drop(removal.id)
-                self._removed[removal.id] = max(removal.seq, self._removed.pop(removal.id, -1))
+                self._removed[removal.id] = max(order, self._removed.pop(removal.id, _NONE))
         while len(self._removed) > self._most:
             del self._removed[next(iter(self._removed))]
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import time
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from qdrant_client import AsyncQdrantClient
 
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.vectors.feed import SINK, VectorFeed
 from memory_runtime.engine.vectors.placement import Placement
 from memory_runtime.engine.vectors.reconcile import Reconciler
+from memory_runtime.events.relay import Relay
 from memory_runtime.model.records import Scope
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Collection, Unit
 from memory_runtime.stores.qdrant import QdrantOptions, QdrantVectorStore
+from memory_runtime.telemetry.metrics import Metrics
+from memory_runtime.tests.contract.conftest import sqlite_place
 from memory_runtime.tests.ledgers import ACME, DIM, Place, drop, identity, link, put
 
 
@@ -49,3 +57,47 @@ async def test_what_is_fed_is_what_the_ledger_holds(place: Place) -> None:
     found = await Reconciler(ledger, store, feed).run(repair=True)
     assert (found.equal, found.repaired) == (True, 2)
     await store.close()
+
+
+async def test_a_restored_ledger_takes_its_store_back_from_the_future_that_it_lost(tmp_path: Path) -> None:
+    """Highest sequence wins no longer: the abandoned future had more of them."""
+    follower = Follower(SMFSettings(vector_dim=DIM, half_life="1d"), time.time)
+    store = QdrantVectorStore(QdrantOptions("notes", DIM), client=AsyncQdrantClient(":memory:"))
+    place = sqlite_place(tmp_path / "data")
+
+    def opened() -> tuple[Any, Relay, Reconciler]:
+        ledger = place.open()
+        feed = VectorFeed(ledger, store, Placement(follower), DIM)
+        reconciler = Reconciler(ledger, store, feed)
+        feed.compare = lambda: reconciler.run(repair=True)
+        return ledger, Relay(ledger, feed, Metrics()), reconciler
+
+    async def caught_up(relay: Relay) -> None:
+        relay.start()
+        await asyncio.wait_for(relay.caught_up(), 30)
+        await relay.stop()
+
+    ledger, relay, _ = opened()
+    await ledger.commit(Unit([put(n) for n in range(10)]))
+    await caught_up(relay)
+    ledger.close()
+    shutil.copytree(tmp_path / "data", tmp_path / "kept")
+    ledger, relay, _ = opened()
+    other = np.array([0, 1, 0], np.float32)
+    await ledger.commit(Unit([put(1, vector=other), drop(2), put(20), put(21), *(put(3) for _ in range(20))]))
+    await caught_up(relay)
+    ledger.close()
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(tmp_path / "kept", tmp_path / "data")
+    ledger, relay, reconciler = opened()
+    # the sequences of the lost changes once more: of the same memory, of one that was deleted there, of a new one
+    third = np.array([0, 0, 1], np.float32)
+    await ledger.commit(Unit([put(1, vector=third), put(2, vector=third), put(30), put(3, vector=third)]))
+    await caught_up(relay)
+    found = await reconciler.run(repair=False)
+    assert (found.equal, found.pending) == (True, 0)
+    assert set(await store.seqs([identity(n) for n in range(40)])) == {identity(n) for n in (*range(10), 30)}
+    hits = await store.search(ACME, third, 40)
+    assert {one.id for one in hits if one.similarity > 0.9} == {identity(1), identity(2), identity(3)}
+    await store.close()
+    ledger.close()

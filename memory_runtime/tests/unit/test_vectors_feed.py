@@ -95,7 +95,8 @@ async def test_the_store_follows_every_kind_of_change(fed: Feeder, scope: Scope)
     # a payload never leaves the ledger
     records, _ = await one.store._client.scroll("notes", limit=200, with_payload=True)
     assert {key for record in records for key in record.payload or {}} <= {
-        "tenant", "namespace", "memory_type", "seq", "band", "log2_weight", "event_time", "layout", "gone",
+        "tenant", "namespace", "memory_type", "seq", "epoch", "band", "log2_weight", "event_time", "layout",
+            "gone",
     }  # fmt: skip
 
 
@@ -261,7 +262,7 @@ async def test_every_kind_of_difference_is_found_and_mended(fed: Feeder, scope: 
     # from before a restore of the ledger: newer than anything that it knows
     ahead = [dataclasses.replace(points[ids[6]], seq=10**9), dataclasses.replace(stranger, id=uuid.uuid4(), seq=10**9)]
     await one.store.upsert([stranger, *ahead])
-    await one.store.remove([VectorRemoval(ids[8], stamps[ids[8]].seq)])
+    await one.store.remove([VectorRemoval(ids[8], stamps[ids[8]].seq, stamps[ids[8]].epoch)])
     found = await one.engine.vectors.reconcile(repair=repair)
     if not repair:
         assert (found.missing, found.stale, found.foreign, found.repaired) == (4, 2, 2, 0)
@@ -322,21 +323,25 @@ def test_range_hashes_do_not_depend_on_order_and_see_every_bit() -> None:
     rng = np.random.default_rng(2)
     ids = [rng.bytes(16) for _ in range(1000)]
     seqs = rng.integers(1, 2**40, 1000).tolist()
+    orders = [(0, seq) for seq in seqs]
     whole, parts = RangeHashes(), RangeHashes()
-    whole.add(ids, seqs)
+    whole.add(ids, orders)
     order = rng.permutation(1000).tolist()
     for start in range(0, 1000, 300):
         some = order[start : start + 300]
-        parts.add([ids[n] for n in some], [seqs[n] for n in some])
+        parts.add([ids[n] for n in some], [orders[n] for n in some])
     assert whole.digest() == parts.digest()
     assert whole.differing(parts) == []
     for change in ((0, 1), (15, 0), (7, 128)):
         other = bytearray(ids[0])
         other[change[0]] ^= change[1] or 1
         altered = RangeHashes()
-        altered.add([bytes(other), *ids[1:]], seqs)
+        altered.add([bytes(other), *ids[1:]], orders)
         assert set(whole.differing(altered)) == {ids[0][0], other[0]}
     altered = RangeHashes()
-    altered.add(ids, [seqs[0] ^ (1 << 33), *seqs[1:]])
+    altered.add(ids, [(0, seqs[0] ^ (1 << 33)), *orders[1:]])
     assert whole.differing(altered) == [ids[0][0]]
+    altered = RangeHashes()
+    altered.add(ids, [(1_796_059_877_152_116, seqs[0]), *orders[1:]])
+    assert whole.differing(altered) == [ids[0][0]], "the same sequence in another line of history"
     assert len(np.unique(row_hashes(ids, seqs), axis=0)) == 1000
