@@ -287,10 +287,11 @@ class MemoryEngine:
         return int(self.settings.max_response_body_mb * 2**20)
 
     async def _reach(self, min_seq: int) -> None:
+        """Waits until the index has what the ledger holds up to `min_seq`, in the history that the ledger has now."""
         waited = 0.0
-        if self.follower.applied_seq < min_seq:
+        if not self._has_reached(min_seq):
             self.ledger.catch_up()
-        while self.follower.applied_seq < min_seq:
+        while not self._has_reached(min_seq):
             if waited >= MIN_SEQ_WAIT_SECONDS:
                 raise Unavailable(
                     f"min_seq: {min_seq} is not reached, the memory is at {self.follower.applied_seq}",
@@ -300,6 +301,11 @@ class MemoryEngine:
                 )
             await asyncio.sleep(0.01)
             waited += 0.01
+
+    def _has_reached(self, min_seq: int) -> bool:
+        if not min_seq:
+            return True
+        return self.follower.applied_seq >= min_seq and self.ledger.fresh and not self.follower.lost
 
     async def get(self, scope: Scope, coordinate: Coordinate, memory_type: str | None = None) -> MemoryRecord:
         """The newest live memory at the coordinate, of the type if one is named. Raises NotFound."""

@@ -97,9 +97,10 @@ class IKeyValueStore(Store, Protocol):
 class VectorPoint:
     """One memory as a vector store holds it.
 
-    `vector` is unit float32 [dim]; `seq` is the ledger's sequence of the change that wrote it. Of two points with one id
+    `vector` is unit float32 [dim]; `seq` is the ledger's sequence of the change that wrote it. Of two points of one id
     that of the higher `epoch` (of its line of history, see `stores.lineages`), then of the higher `seq`, is the truth.
-    `log2_weight` is L of docs/scoring.md, the part of the score that no clock touches. `event_time` and `expires_at` are epoch seconds.
+    `log2_weight` is L of docs/scoring.md, the part of the score that no clock touches. `event_time` and `expires_at`
+    are epoch seconds.
     """
 
     id: uuid.UUID

@@ -391,6 +391,10 @@ class Ledger(Protocol):
         """The sequence of the newest durable change that this process knows of."""
 
     @property
+    def fresh(self) -> bool:
+        """Whether what was handed on was compared with the ledger a moment ago: else it may be of a lost history."""
+
+    @property
     def commits(self) -> int:
         """How many groups were flushed: fewer than writes, where writers were concurrent."""
 

@@ -167,8 +167,8 @@ class RecordCache:
 
     @property
     def _readable(self) -> bool:
-        """Whether entries may be given: not while the index counts in a history that has been abandoned."""
-        return self.enabled and self._space is not None and not self._follower.lost
+        """Whether entries may be given: not while the index may count in a history that has been abandoned."""
+        return self.enabled and self._space is not None and not self._follower.lost and self._ledger.fresh
 
     async def stop(self) -> None:
         """Ends what is under way, and the connections."""

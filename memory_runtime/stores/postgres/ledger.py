@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 READ_TRIES: Final = 3
 READ_REST: Final = 0.1
+FRESH_SECONDS: Final = 1.0
+"""How long ago the last look may be; a process that was paused has none so late."""
 LONG_QUERIES: Final = 4
 """Statements of one read that may each take their whole time-out, before it is given up: a read may ask many."""
 
@@ -103,7 +105,7 @@ class PostgresLedger:
             writer.tracker.on_lineage = self._turn_over
             writer.start()
             self._writer = writer
-            self._links.listen(lambda whose: None if whose == writer.name else writer.nudge())
+            self._links.listen(lambda whose: None if whose == writer.name else writer.nudge(), writer.doubt)
         except BaseException:
             self.close()
             raise
@@ -125,6 +127,11 @@ class PostgresLedger:
     def lineage(self) -> str:
         """The line of history that the changes handed on last are of; empty while that is not known."""
         return self._writer.tracker.lineage if self._writer else ""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the ledger was compared with what was handed on within the last second, and is still connected to."""
+        return self._writer is not None and time.monotonic() - self._writer.tracker.looked < FRESH_SECONDS
 
     def _turn_over(self, lost: bool) -> None:
         if self._links is not None:

@@ -154,15 +154,18 @@ class Links:
         if self._pool is not None and not self._closed:
             self.run(self._pool.expire_connections())
 
-    def listen(self, heard: Callable[[str], None]) -> None:
-        """Calls `heard`, on the loop's thread, with the payload of each notice. Not behind a pooler: it cannot work."""
+    def listen(self, heard: Callable[[str], None], lost: Callable[[], None]) -> None:
+        """Calls `heard`, on the loop's thread, with the payload of each notice, and `lost` when the server goes away.
+
+        Not behind a pooler: it cannot work.
+        """
         if not self.target.pooled:
-            self.run(self._start_listening(heard))
+            self.run(self._start_listening(heard, lost))
 
-    async def _start_listening(self, heard: Callable[[str], None]) -> None:
-        self._tasks.append(asyncio.create_task(self._listen(heard)))
+    async def _start_listening(self, heard: Callable[[str], None], lost: Callable[[], None]) -> None:
+        self._tasks.append(asyncio.create_task(self._listen(heard, lost)))
 
-    async def _listen(self, heard: Callable[[str], None]) -> None:
+    async def _listen(self, heard: Callable[[str], None], lost: Callable[[], None]) -> None:
         while True:
             gone = asyncio.Event()
             connection = None
@@ -171,6 +174,7 @@ class Links:
                 connection.add_termination_listener(lambda _, gone=gone: gone.set())
                 await connection.add_listener(CHANNEL, lambda *notice: heard(str(notice[3])))
                 await gone.wait()
+                lost()
             except errors.Failures as error:
                 log.debug("no notices for now: %s", error)
             except Exception:

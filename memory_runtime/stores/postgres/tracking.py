@@ -8,6 +8,8 @@ or the line of history is one that this replica has not followed.
 from __future__ import annotations
 
 import logging
+import math
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -62,6 +64,8 @@ class Tracker:
         self.applied = 0
         self.head = 0
         self.generation = 0
+        self.looked = -math.inf
+        """When the ledger was last compared with what is followed, on the monotonic clock."""
         self.unexplained = False
         """Whether changes were found to be lost in a line of history that claims to go on: another one must begin."""
         self._history: uuid.UUID | None = None
@@ -90,6 +94,7 @@ class Tracker:
         head = group.head
         if head is not None and head.lineage != self._lineage and not self._look_again(link, group):
             return
+        self.looked = time.monotonic()
         if group.began != self.generation:
             # another replica's, and this group came before the next look
             self._turn(group.began)
@@ -133,6 +138,7 @@ class Tracker:
 
     def look(self, session: Session) -> None:
         """Hands on what others have committed, up to the head that the session sees."""
+        began = time.monotonic()
         found = following.moment(session, self.applied)
         head = found.head
         if self._is_lost(session, found):
@@ -144,6 +150,7 @@ class Tracker:
             self._turn(head.generation)
         if head.seq > self.applied:
             self._follow(session, head.seq, found.newest)
+        self.looked = began
 
     def reach_head(self, session: Session) -> None:
         """Hands on all that the session sees."""

@@ -8,6 +8,7 @@ to the index, its own and those of others, in that one order.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -116,6 +117,11 @@ class Writer:
         if not self._nudged.is_set():
             self._nudged.set()
             self._queue.put(Job())
+
+    def doubt(self) -> None:
+        """The server went away: what is followed counts for nothing before the next look."""
+        self.tracker.looked = -math.inf
+        self.nudge()
 
     def close(self) -> None:
         """Finishes what is queued."""

@@ -134,6 +134,11 @@ class SQLiteLedger:
         return self._writer.lineage if self._writer else ""
 
     @property
+    def fresh(self) -> bool:
+        """Always: no other process writes here."""
+        return True
+
+    @property
     def commits(self) -> int:
         """How many groups were flushed: fewer than writes, where writers were concurrent."""
         return self._writer.commits if self._writer else 0
