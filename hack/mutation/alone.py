@@ -337,8 +337,8 @@ ALONE: Final = (
         "min-seq-not-awaited",
         "Who asks with the seq of a write sees that write.",
         "memory_runtime/engine/engine.py",
-        "        while self.follower.applied_seq < min_seq:\n",
-        "        while self.follower.applied_seq < 0:\n",
+        "        return self.follower.applied_seq >= min_seq and self.ledger.fresh and not self.follower.lost\n",
+        "        return True\n",
         f"{_SAFETY}::test_a_recall_waits_for_the_write_that_it_names",
     ),
     Mutant(

@@ -20,7 +20,68 @@ _POISON: Final = "memory_runtime/tests/integration/events/test_events_poison.py"
 _ROWS: Final = "memory_runtime/stores/rows.py"
 _COLUMN: Final = "memory_runtime/tests/contract/test_every_column.py"
 
+_LOST: Final = f"{_FLEET}/test_lost_history.py"
+_FAILOVER: Final = f"{_FLEET}/test_postgres_failover.py"
+_COMMITTING: Final = "memory_runtime/stores/postgres/committing.py"
+
 TOGETHER: Final = (
+    Mutant(
+        "follower-compares-numbers",
+        "A replica notices that the change at its sequence is another one than it applied.",
+        "memory_runtime/stores/postgres/tracking.py",
+        "        if found.head.seq < self.applied or _differ(found.asked, self._history):\n",
+        "        if found.head.seq < self.applied:\n",
+        f"{_LOST}::test_rows_put_in_place_under_a_running_server_are_noticed_by_their_token",
+    ),
+    Mutant(
+        "another-server-same-lineage",
+        "A fail-over, a restored volume and a clone begin another line of history.",
+        "memory_runtime/stores/postgres/lineage.py",
+        "    if not same and not in_recovery:\n",
+        "    if lineage is None:\n",
+        f"{_LOST}::test_a_restored_volume_and_a_clone_are_lines_of_their_own",
+    ),
+    Mutant(
+        "cache-of-any-lineage",
+        "What was cached in another line of history is not found again.",
+        _READING,
+        'f"{lineage}/{generation}"',
+        'f"{generation}"',
+        "memory_runtime/tests/unit/test_cache_lineage.py::test_another_line_of_history_is_another_key_space",
+    ),
+    Mutant(
+        "event-id-without-token",
+        "No event's id stands for two facts, whatever was restored.",
+        "memory_runtime/events/codec.py",
+        "            told.append(change.history or self.line_of(change).id)\n",
+        "            pass\n",
+        "memory_runtime/tests/unit/test_events_codec.py::test_an_events_id_is_of_its_ledger_its_seq_and_its_history",
+    ),
+    Mutant(
+        "abandoned-future-applied",
+        "What an origin's abandoned future tells comes too late, whenever it comes.",
+        "memory_runtime/stores/postgres/states.py",
+        "        if abandoned(lines.items(), of.epoch, of.seq):\n",
+        "        if False:\n",
+        f"{_FLEET}/test_ledger_contract.py"
+        "::test_of_two_lines_of_an_origin_the_later_one_stands_and_an_abandoned_future_is_late[postgres]",
+    ),
+    Mutant(
+        "warning-at-commit-ignored",
+        "A commit whose wait for the synchronous standby was cancelled is not acknowledged.",
+        _COMMITTING,
+        "        if self._link.warnings and transaction.touched:\n",
+        "        if False:\n",
+        f"{_FAILOVER}::test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged[with the turn]",
+    ),
+    Mutant(
+        "warning-at-one-statement-ignored",
+        "The same holds for a commit of one statement.",
+        _COMMITTING,
+        "            if self._link.warnings and not self._is_durable(self._unreplicated()):\n",
+        "            if False:\n",
+        f"{_FAILOVER}::test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged[one statement]",
+    ),
     Mutant(
         "change-feed-drops-the-pin",
         "What one replica pins is pinned on every replica.",

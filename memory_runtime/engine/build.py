@@ -67,6 +67,7 @@ def build_engine(
             # first: until the index counts in the new history, nothing is answered from it, and nothing cached
             follower.lose()
             recent.forget()
+            graphs.lose()
         cache.turn_over()
 
     ledger.on_generation, ledger.on_lineage = turn, turn_over

@@ -63,6 +63,7 @@ class Graphs:
         """`mark` must hear everything that the ledger's observer does."""
         self.backend = backend
         self.enabled = True
+        self._lost = False
         self.mirror = mirror
         self.feed = None if mirror is None else GraphFeed(ledger, mirror, backend)
         self._ledger = ledger
@@ -130,6 +131,8 @@ class Graphs:
         seq: int | None = None
         while True:
             try:
+                if self._lost:
+                    seq = None
                 seq = await self._advance(self.feed, seq)
             except SomaError as error:
                 # a graph beyond its bound: the ledger answers from now on, and this looks again in a while
@@ -143,7 +146,12 @@ class Graphs:
 
     async def _advance(self, feed: GraphFeed, seq: int | None) -> int:
         if seq is None:
-            return await feed.rebuild()
+            self._lost = False
+            try:
+                return await feed.rebuild()
+            except BaseException:
+                self._lost = True
+                raise
         try:
             changes = await self._ledger.tail(seq, _BATCH)
         except TailTrimmed:
@@ -177,6 +185,9 @@ class Graphs:
         if self.mirror is None or not self.enabled:
             self._count("sql", "configured")
             return None
+        if self._lost and not await self._is_reconciled():
+            self._count("sql", "ahead")
+            return None
         needed = self._mark.seq
         try:
             walk, position = await self.mirror.walk(begin, scope, link_type)
@@ -191,6 +202,23 @@ class Graphs:
             self._count("sql", "ahead")
             return None
         return walk
+
+    def lose(self) -> None:
+        """The ledger lost changes that the mirror may hold: SQL answers until it was built anew.
+
+        Called on the ledger's thread.
+        """
+        self._lost = True
+        self._mark.seq = 0
+        self._mark.told()
+
+    async def _is_reconciled(self) -> bool:
+        """Whether the relay has brought a shared mirror to the ledger's newest line of history."""
+        if self.backend != SHARED:
+            return False
+        facts = await self._ledger.read(lambda view: view.facts())
+        self._lost = facts.get(f"sink_line:{SHARED}") != self._ledger.lineage
+        return not self._lost
 
     async def _stands(self, scope: Scope, edges: Sequence[Edge]) -> bool:
         """Whether the ledger has every link of the answer, as it is given."""

@@ -17,9 +17,10 @@ from typing import Final
 
 from memory_runtime.model.coordinates import coordinate_from_canonical
 from memory_runtime.model.records import Edge, Scope
-from memory_runtime.stores.contracts import Change, Collection, EdgeKey, Operation
+from memory_runtime.stores.contracts import Change, Collection, EdgeKey, Lineage, Operation
 from memory_runtime.stores.graph.mirror import Edits, GraphMirror
 from memory_runtime.stores.resilience import in_halves
+from memory_runtime.stores.lineages import holds
 from memory_runtime.stores.sessions import Ledger, LedgerView
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,14 @@ class GraphFeed:
         await self._mirror.follow(edits, reached, expected=position)
         self._delivered = reached
         return reached
+
+    async def reconcile(self, chain: Sequence[Lineage], since: str, cursor: int, position: str | None) -> None:
+        """Builds the mirror anew where it has followed a future that the ledger has lost."""
+        del cursor, position
+        await self._begin()
+        if not holds(chain, since, await self._mirror.position()):
+            log.warning("graph %s has followed what the ledger has lost: it is built anew", self.name)
+            await self.rebuild()
 
     async def rebuild(self) -> int:
         """Fills the mirror with every edge of the ledger; readers ask the ledger meanwhile. Cost: all edges."""
