@@ -19,8 +19,8 @@ from memory_runtime.model.coordinates import coordinate_from_canonical
 from memory_runtime.model.records import Edge, Scope
 from memory_runtime.stores.contracts import Change, Collection, EdgeKey, Lineage, Operation
 from memory_runtime.stores.graph.mirror import Edits, GraphMirror
-from memory_runtime.stores.resilience import in_halves
 from memory_runtime.stores.lineages import holds
+from memory_runtime.stores.resilience import in_halves
 from memory_runtime.stores.sessions import Ledger, LedgerView
 
 log = logging.getLogger(__name__)
