@@ -178,3 +178,15 @@ async def test_the_role_and_the_commands_get_over_letters_that_others_wrote(new_
 def producing_raw(settings: SMFSettings) -> Any:
     """A producer that is entered and left."""
     return AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, max_request_size=10 << 20)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_events_that_a_producer_compresses_are_read(site: Site, codec: str) -> None:
+    brokers = site.settings.kafka_bootstrap_servers
+    async with AIOKafkaProducer(bootstrap_servers=brokers, compression_type=codec, linger_ms=20) as producer:
+        topic = site.settings.kafka_memory_events_topic
+        sent = [await producer.send(topic, raw(event(number)), b"k", partition=0) for number in range(20)]
+        await asyncio.gather(*sent)
+    async with site.consuming():
+        await eventually(lambda: site.count("applied") == 20)
+    assert site.count("dead") == 0
