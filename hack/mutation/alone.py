@@ -398,4 +398,20 @@ ALONE: Final = (
         "            pass\n",
         f"{_INDEX}::test_a_large_segment_agrees_with_the_oracle_at_every_half_life[shared-None]",
     ),
+    Mutant(
+        "old-words-left",
+        "A text is taken out under the words it was indexed by before it is indexed by others.",
+        "memory_runtime/stores/sqlite/fts.py",
+        "        forget(connection, row, text)\n",
+        "",
+        "memory_runtime/tests/unit/test_lexical_languages.py::test_a_ledger_of_an_older_release_is_indexed_anew",
+    ),
+    Mutant(
+        "importance-without-floor",
+        "No importance takes a memory out of reach of its own text.",
+        "memory_runtime/scoring/importance.py",
+        "        return min(max(self.floor + (1.0 - self.floor) * self._share(raw), self.floor), 1.0)\n",
+        "        return self._share(raw)\n",
+        "memory_runtime/tests/unit/test_importance_floor.py::test_a_memory_is_first_for_its_own_text_whatever_its_importance",
+    ),
 )
