@@ -88,7 +88,9 @@ def test_a_memory_that_moves_is_the_same_memory(serve: Serve, server: Server, tm
         done = fresh.soma("import-memories", "--tenant", "still", "--path", str(source))
         assert done.stdout == "imported 5 memories and 2 links\n", done.stderr
         fresh.soma("export-memories", "--tenant", "still", "--path", str(target))
-    assert after_own.read_bytes() == own.read_bytes() == first.read_bytes()
+    assert after_own.read_bytes() == own.read_bytes()
+    # another tenant's ids are others, and so is their order
+    assert sorted(own.read_text().splitlines()) == sorted(first.read_text().splitlines())
     # once more over what lives: updates, no doubles, no growing counts
     again = fresh.soma("import-memories", "--tenant", "acme", "--path", str(first))
     assert again.stdout == "imported 5 memories and 2 links\n"
