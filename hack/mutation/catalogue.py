@@ -6,6 +6,7 @@ from typing import Final
 
 from hack.mutation.alone import ALONE
 from hack.mutation.mutant import Mutant
+from hack.mutation.operating import OPERATING
 from hack.mutation.together import TOGETHER
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*ALONE, *TOGETHER)
+MUTANTS: Final[tuple[Mutant, ...]] = (*ALONE, *TOGETHER, *OPERATING)
