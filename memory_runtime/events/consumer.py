@@ -22,6 +22,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from memory_runtime.engine.ingesting import BREATH, IncomingEvent, Outcome, passes
 from memory_runtime.events.backoff import in_words, pause_after
+from memory_runtime.events.calls import counted
 from memory_runtime.events.codec import origin_of, told
 from memory_runtime.events.connecting import reach, require_topics
 from memory_runtime.events.dead_letters import Letter, Morgue, letter_of
@@ -129,12 +130,13 @@ class Consumer:
     async def _session(self) -> None:
         """One membership in the group: from joining to leaving."""
         settings = self._settings
-        await reach(settings)
         topics = {
             "kafka_memory_events_topic": settings.kafka_memory_events_topic,
             "kafka_dlq_topic": settings.kafka_dlq_topic,
         }
-        await require_topics(settings, topics)
+        with counted(self._metrics, "connect"):
+            await reach(settings)
+            await require_topics(settings, topics)
         identity = await self._identity()
         async with contextlib.AsyncExitStack() as stack:
             producer = producer_of(settings, most_bytes=settings.kafka_max_message_bytes + _LETTER_ROOM)
@@ -277,7 +279,8 @@ class Consumer:
         for record in records:
             offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
         try:
-            await consumer.commit(offsets)
+            with counted(self._metrics, "commit"):
+                await consumer.commit(offsets)
             self._next.update(offsets)
             await self._keep(offsets)
         except (CommitFailedError, IllegalStateError) as error:

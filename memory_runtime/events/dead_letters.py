@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
+from memory_runtime.events.calls import counted
 from memory_runtime.events.poison import RETRYABLE, Poison
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.timestamps import parse_timestamp
@@ -145,7 +146,8 @@ class Morgue:
         A value that even this topic refuses is left out: the letter says where it still is.
         """
         for letter in letters:
-            await lay_one(producer, self.topic, letter)
+            with counted(self._metrics, "letters"):
+                await lay_one(producer, self.topic, letter)
             self._metrics.dead_letters.labels(letter.source, letter.reason).inc()
 
 

@@ -18,6 +18,7 @@ from memory_runtime.engine.identity import identity_of
 from memory_runtime.engine.ingesting import IncomingEvent
 from memory_runtime.events.abandoned import abandoned_events
 from memory_runtime.events.blame import body_of
+from memory_runtime.events.calls import counted
 from memory_runtime.events.codec import Encoded, Publisher, encode
 from memory_runtime.events.connecting import client_options, reach, require_topics
 from memory_runtime.events.dead_letters import Letter, Morgue, lay_one
@@ -64,6 +65,7 @@ class KafkaSink:
         self._topic = settings.kafka_memory_events_topic
         self._morgue = Morgue(settings.kafka_dlq_topic, metrics)
         self._clock = clock
+        self._metrics = metrics
         self._producer: AIOKafkaProducer | None = None
         self._publisher: Publisher | None = None
         self._offsets: dict[str, int] = {}
@@ -103,7 +105,9 @@ class KafkaSink:
         """
         producer = await self._connected()
         try:
-            await self._publish(producer, changes, await self._records(changes), await self._publisher_now())
+            records, publisher = await self._records(changes), await self._publisher_now()
+            with counted(self._metrics, "publish"):
+                await self._publish(producer, changes, records, publisher)
         except BaseException:
             # after a failed batch an idempotent producer has lost its count: only a fresh one starts a new one
             await self.close()
@@ -119,6 +123,10 @@ class KafkaSink:
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is not None:
             return self._producer
+        with counted(self._metrics, "connect"):
+            return await self._connect()
+
+    async def _connect(self) -> AIOKafkaProducer:
         await reach(self._settings)
         topics = {"kafka_memory_events_topic": self._topic, "kafka_dlq_topic": self._morgue.topic}
         await require_topics(self._settings, topics)

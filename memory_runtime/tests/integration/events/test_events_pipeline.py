@@ -114,6 +114,26 @@ async def test_a_copy_is_not_published_again_and_own_events_are_dropped(new_site
     assert len(records) == 1
 
 
+async def test_calls_to_kafka_are_counted_as_those_to_other_back_ends(site: Site) -> None:
+    await stored(site)
+    async with site.relaying() as relay, site.consuming():
+        await relay.caught_up()
+        await publish(site.settings, raw(event(7)), b"not json")
+        await eventually(lambda: site.count("applied") == 1 and site.count("dead") == 1)
+        await eventually(lambda: calls(site, "commit") > 0)
+    assert {name: calls(site, name) > 0 for name in ("connect", "publish", "letters", "commit")} == {
+        "connect": True,
+        "publish": True,
+        "letters": True,
+        "commit": True,
+    }
+
+
+def calls(site: Site, operation: str) -> float:
+    said = {"adapter": "kafka", "operation": operation, "outcome": "ok"}
+    return site.metrics.registry.get_sample_value("soma_backend_calls_total", said) or 0.0
+
+
 async def test_a_topic_that_is_new_to_an_old_ledger_is_told_what_lives_and_what_was_deleted(new_site: NewSite) -> None:
     one, two = await new_site(), await new_site()
     for number in (2, 3, 4):
