@@ -153,7 +153,8 @@ class MemoryEngine:
             return
         self._closing = True
         if self._opening is not None:
-            await asyncio.wait({self._opening})
+            # its failure is told by who waited for the start; where that was given up, it is no failure any more
+            await asyncio.gather(self._opening, return_exceptions=True)
         try:
             await stop_all(*self._parts_to_stop())
         finally:

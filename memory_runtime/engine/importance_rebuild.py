@@ -146,6 +146,8 @@ class ImportanceRebuild:
         task = asyncio.create_task(work, name="importance-rebuild")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        # whoever asked may have gone: then nobody else asks for its failure, and it is no defect
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
     async def _rebuild(self, tenant: str, actor: str) -> Rebuilt:

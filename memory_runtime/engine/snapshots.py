@@ -163,7 +163,7 @@ class Snapshots:
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:
-            await asyncio.wait({writing})
+            await asyncio.gather(writing, return_exceptions=True)
             raise
 
     def _take(self, view: LedgerView) -> _Taken | None:

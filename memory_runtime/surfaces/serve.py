@@ -165,7 +165,10 @@ async def _run(
     await asyncio.wait({starting, stopping, http_task}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
-        await asyncio.wait({starting})
+        (outcome,) = await asyncio.gather(starting, return_exceptions=True)
+        if outcome is not None and not isinstance(outcome, asyncio.CancelledError):
+            # nobody waits for the start any more: what kept it back is news, not a failure
+            log.info("the start was given up: %s", outcome)
     else:
         starting.result()
         await watch.start()
