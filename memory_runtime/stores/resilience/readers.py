@@ -10,7 +10,8 @@ import contextvars
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
 
 from memory_runtime.model.actor import current_tenant
@@ -35,7 +36,10 @@ class FairReaders:
     def __init__(self, size: int, name: str) -> None:
         self.size = size
         self.share = max(1, size // 2)
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
+        self._name = name
+        # not a pool of concurrent.futures: that would make a second future and a second queue for each query
+        self._threads: list[threading.Thread] = []
+        self._taken: SimpleQueue[tuple[str, _Job] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._lines: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._at_work: Counter[str] = Counter()
@@ -71,10 +75,19 @@ class FairReaders:
                 continue
             self._busy += 1
             self._at_work[tenant] += 1
-            self._pool.submit(self._run, tenant, job)
+            self._taken.put((tenant, job))
+            if len(self._threads) < self._busy:
+                number = len(self._threads)
+                self._threads.append(threading.Thread(target=self._serve, name=f"{self._name}_{number}", daemon=True))
+                self._threads[-1].start()
 
     def _next(self) -> str | None:
         return next((tenant for tenant in self._lines if self._at_work[tenant] < self.share), None)
+
+    def _serve(self) -> None:
+        while (taken := self._taken.get()) is not None:
+            self._run(*taken)
+            del taken
 
     def _run(self, tenant: str, job: _Job) -> None:
         answer: Any = None
@@ -106,7 +119,10 @@ class FairReaders:
         for job in waiting:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(_closed())
-        self._pool.shutdown(wait=True)
+        for _ in self._threads:
+            self._taken.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
 def _closed() -> Unavailable:
