@@ -22,6 +22,7 @@ _CHANGING: Final = "memory_runtime/stores/sqlite/changing.py"
 _REPLIES: Final = "memory_runtime/stores/sqlite/replies.py"
 _TASKS: Final = "memory_runtime/tests/unit/test_background_tasks.py"
 _FAILED: Final = "                except Exception as error:\n"
+_HISTORY: Final = "memory_runtime/tests/contract/test_history.py"
 
 ALONE: Final = (
     Mutant(
@@ -115,6 +116,22 @@ ALONE: Final = (
         '            log.exception("%s failed", name)\n',
         '            log.exception("%s failed", name)\n            raise\n',
         f"{_TASKS}::test_a_part_that_fails_does_not_keep_the_next_from_its_turn",
+    ),
+    Mutant(
+        "update-forgets-the-version",
+        "A question at a past moment finds what was there then.",
+        _CHANGING,
+        "        history.keep(connection, row, put.ingest_time)\n",
+        "        pass\n",
+        f"{_HISTORY}::test_each_version_counts_from_its_store_to_the_next",
+    ),
+    Mutant(
+        "delete-keeps-the-versions",
+        "What is deleted cannot be read at a past moment either.",
+        _CHANGING,
+        "    history.erase(connection, identity)\n",
+        "",
+        f"{_HISTORY}::test_a_delete_erases_what_the_memory_was",
     ),
     Mutant(
         "another-models-vector-kept",

@@ -99,6 +99,14 @@ TOGETHER: Final = (
         f"{_FLEET}/test_ledger_contract.py::test_a_request_id_is_answered_again_only_while_its_memory_is_as_it_left_it",
     ),
     Mutant(
+        "delete-keeps-the-versions-in-the-fleet",
+        "What is deleted on PostgreSQL cannot be read at a past moment either.",
+        "memory_runtime/stores/postgres/writing.py",
+        "    work.past.append(Erased(state.id))\n",
+        "",
+        f"{_FLEET}/test_history.py::test_a_delete_erases_what_the_memory_was",
+    ),
+    Mutant(
         "scan-drops-the-pin",
         "A pin survives a restart, and reaches the vector store.",
         _ROWS,

@@ -22,6 +22,7 @@ from memory_runtime.engine.graphs import Graphs
 from memory_runtime.engine.housekeeping import REFOLD_AT_START_SECONDS, AccessLog, Housekeeper
 from memory_runtime.engine.importance_rebuild import ImportanceRebuild
 from memory_runtime.engine.importing import ExportedMemory, Imported, Importer, check_exported
+from memory_runtime.engine.past import was_at_coordinate
 from memory_runtime.engine.recalling import Query, Recaller
 from memory_runtime.engine.reembed import Reembedder
 from memory_runtime.engine.retention import Retention
@@ -39,7 +40,7 @@ from memory_runtime.engine.types import (
     RecallResult,
     Stats,
 )
-from memory_runtime.engine.validation import Checked, body_hash, check_item, check_recall
+from memory_runtime.engine.validation import Checked, body_hash, check_item, check_recall, check_time
 from memory_runtime.engine.vectors.backing import VectorBacking
 from memory_runtime.engine.vectors.keeping import VectorKeeper
 from memory_runtime.engine.writing import Storekeeper
@@ -100,7 +101,15 @@ class MemoryEngine:
         self._access = AccessLog()
         self._gate = Gate()
         self.reembedder = Reembedder(ledger, follower, provider, self._gate, clock, metrics.tasks)
-        self._housekeeper = Housekeeper(ledger, follower, self._access, metrics, clock, self.reembedder)
+        self._housekeeper = Housekeeper(
+            ledger,
+            follower,
+            self._access,
+            metrics,
+            clock,
+            self.reembedder,
+            (settings.history_versions, settings.history_age),
+        )
         self.snapshots = Snapshots(ledger, follower, settings, metrics.tasks)
         self._types = TypeBound(settings.max_memory_types, follower.living_types)
         self._recaller = Recaller(follower, settings)
@@ -308,11 +317,22 @@ class MemoryEngine:
             return True
         return self.follower.applied_seq >= min_seq and self.ledger.fresh and not self.follower.lost
 
-    async def get(self, scope: Scope, coordinate: Coordinate, memory_type: str | None = None) -> MemoryRecord:
-        """The newest live memory at the coordinate, of the type if one is named. Raises NotFound."""
+    async def get(
+        self, scope: Scope, coordinate: Coordinate, memory_type: str | None = None, *, as_of: float | None = None
+    ) -> MemoryRecord:
+        """The newest live memory at the coordinate, of the type if one is named; `as_of`, as it was then.
+
+        Raises NotFound, InvalidArgument (`as_of`).
+        """
         coordinate = make_coordinate(coordinate)
+        check_time(as_of, "as_of")
         async with self._serving():
-            found = await self.cache.at_coordinate(scope, coordinate, memory_type, self.clock)
+            if as_of is None:
+                found = await self.cache.at_coordinate(scope, coordinate, memory_type, self.clock)
+            else:
+                found = await self.ledger.read(
+                    lambda view: was_at_coordinate(view, scope, coordinate, memory_type, as_of)
+                )
         if found is None:
             raise NotFound("no memory at this coordinate", field="coord", remedy="check coordinate, type and namespace")
         return found

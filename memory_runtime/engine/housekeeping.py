@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -77,7 +78,10 @@ class Housekeeper:
         metrics: Metrics,
         clock: Callable[[], float],
         reembedder: Reembedder,
+        history: tuple[int, float | None] = (16, None),
     ) -> None:
+        """`history` says how many superseded versions of a memory are kept, and for how many seconds."""
+        self._history = history
         self._ledger = ledger
         self._reembedder = reembedder
         self._follower = follower
@@ -114,7 +118,7 @@ class Housekeeper:
             await self._in_turn(turn, self._refold_if_due)
             await self._in_turn(turn, partial(self._maintain, quiet >= QUIET_ROUNDS))
             await self._in_turn(turn, self.flush_access, every=FLUSH_EVERY)
-            for work in (self.expire, self.trim, self.measure):
+            for work in (self.expire, self.trim, self.sweep_versions, self.measure):
                 await self._in_turn(turn, work, every=SWEEP_EVERY)
             self._raise_failures()
 
@@ -212,3 +216,9 @@ class Housekeeper:
         """Forgets idempotency rows after a week and changes that every sink has passed, beyond the last 100,000."""
         before = self._clock() - KEEP_IDEMPOTENCY_SECONDS
         await self._ledger.transact(lambda transaction: transaction.trim(before, KEEP_OUTBOX_ROWS))
+
+    async def sweep_versions(self) -> int:
+        """Forgets superseded versions beyond the bounds of the settings; returns how many."""
+        most, age = self._history
+        before = -math.inf if age is None else self._clock() - age
+        return await self._ledger.transact(lambda transaction: transaction.sweep_versions(before, most))

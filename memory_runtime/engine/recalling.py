@@ -12,6 +12,7 @@ import numpy as np
 from memory_runtime.engine import compatibility
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.hybrid import FusedHit, HybridRecaller, Question
+from memory_runtime.engine.past import PastIndex, past_index
 from memory_runtime.engine.types import Hit, RecallRequest, RecallResult, Suppressed
 from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.errors import NotFound, Unavailable
@@ -48,6 +49,8 @@ class _Candidate:
     log2_score: float
     lexical: bool
     fused: FusedHit | None = None
+    was: MemoryRecord | None = None
+    """The version that counted at the moment asked for, where it does not count now."""
 
 
 class Recaller:
@@ -109,27 +112,72 @@ class Recaller:
         self, view: LedgerView, scope: Scope, partition: Partition | None, queries: Sequence[Query]
     ) -> list[tuple[Hit, ...]]:
         """Hits of queries that share everything but their vector and text. Retries where a hit was just deleted."""
+        request = queries[0].request
+        past = past_index(view, self._follower, scope, request.as_of, request.memory_type, request.filters)
         for attempt in range(_ATTEMPTS):
-            candidates = self._candidates(view, scope, partition, queries)
-            wanted = list({one.row.id for found in candidates for one in found})
+            candidates = self._candidates(view, scope, partition, queries, past)
+            wanted = list({one.row.id for found in candidates for one in found if one.was is None})
             records = _records(view, wanted)
             if len(records) == len(wanted) or attempt == _ATTEMPTS - 1:
                 break
         return [
-            tuple(self._hit(query, one, records[one.row.id]) for one in found if one.row.id in records)
+            tuple(
+                self._hit(query, one, record, past)
+                for one in found
+                if (record := one.was or records.get(one.row.id)) is not None
+            )
             for query, found in zip(queries, candidates, strict=True)
         ]
 
     def _candidates(
+        self,
+        view: LedgerView,
+        scope: Scope,
+        partition: Partition | None,
+        queries: Sequence[Query],
+        past: PastIndex | None,
+    ) -> list[list[_Candidate]]:
+        if past is None:
+            return self._standing(view, scope, partition, queries)
+        # as many more as may have to go: then no better one is missing among those that stay
+        wanted = queries[0].request.top_k
+        more = [replace(one, request=replace(one.request, top_k=wanted + len(past.replaced))) for one in queries]
+        found = self._standing(view, scope, partition, more)
+        return [self._with_past(query, one, past, partition) for query, one in zip(queries, found, strict=True)]
+
+    def _with_past(
+        self, query: Query, found: Sequence[_Candidate], past: PastIndex, partition: Partition | None
+    ) -> list[_Candidate]:
+        """What counted then: without what has come since, with what it has superseded."""
+        request = query.request
+        merged = [one for one in found if one.row.id not in past.replaced]
+        if past.index is not None and partition is not None:
+            (rows,) = past.index.search(
+                query.vector[None, :],
+                top_k=request.top_k,
+                partition=partition,
+                types=self._types(request),
+                now=query.now,
+                as_of=request.as_of,
+                half_life=request.half_life,
+                deadline=query.deadline,
+            )
+            merged += [
+                _Candidate(row, row.score, row.log2_score, lexical=False, was=past.records[row.id]) for row in rows
+            ]
+        return sorted(merged, key=lambda one: (-one.log2_score, one.row.id))[: request.top_k]
+
+    def _standing(
         self, view: LedgerView, scope: Scope, partition: Partition | None, queries: Sequence[Query]
     ) -> list[list[_Candidate]]:
+        """The candidates among what counts now."""
         request = queries[0].request
         types = self._types(request)
         if partition is None or types == []:
             return [[] for _ in queries]
         only = None
         if request.filters:
-            only = view.allowed_ids(scope, request.filters, memory_type=request.memory_type, now=queries[0].now)
+            only = view.allowed_ids(scope, request.filters, memory_type=request.memory_type, now=queries[0].at)
         if self._hybrid(request) and self._settings.compat_profile:
             return [self._added(view, scope, partition, types, query, only) for query in queries]
         if self._hybrid(request) and _fuses(request):
@@ -257,13 +305,14 @@ class Recaller:
         ranked = sorted(best.values(), key=lambda one: (-one.log2_score, one.row.id))
         return ranked[: request.top_k]
 
-    def _hit(self, query: Query, one: _Candidate, record: MemoryRecord) -> Hit:
+    def _hit(self, query: Query, one: _Candidate, record: MemoryRecord, past: PastIndex | None) -> Hit:
         if one.fused is not None:
             return Hit(record, one.score, one.log2_score, one.fused.explanation, one.lexical, one.fused.fusion)
         explanation = None
         if query.request.explain:
             try:
-                explanation = self._follower.index.explain(
+                index = self._follower.index if one.was is None or past is None or past.index is None else past.index
+                explanation = index.explain(
                     one.row.id,
                     query.vector,
                     now=query.now,
@@ -292,9 +341,11 @@ class Recaller:
             return ()
         undecayed = replace(query, request=_without_decay(query.request))
         answered = {hit.record.id.bytes for hit in hits}
-        (found,) = self._candidates(view, scope, partition, [undecayed])
+        request = query.request
+        past = past_index(view, self._follower, scope, request.as_of, request.memory_type, request.filters)
+        (found,) = self._candidates(view, scope, partition, [undecayed], past)
         missed = [one.row for one in found if one.row.id not in answered]
-        records = _records(view, [row.id for row in missed])
+        records = _records(view, [row.id for row in missed]) | (past.records if past is not None else {})
         return tuple(
             Suppressed(uuid.UUID(bytes=row.id), records[row.id].coordinate, row.score)
             for row in missed

@@ -117,6 +117,8 @@ class Sampling:
         request = query.request
         hybrid = self._hybrid if request.hybrid is None else request.hybrid
         partition = self._follower.partition(scope)
+        if request.as_of is not None:
+            return None  # the truth that answers are compared with knows no superseded versions
         if partition is None or request.filters or (hybrid and (request.query is not None or request.terms)):
             return None
         types: tuple[int, ...] | None = None

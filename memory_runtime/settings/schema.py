@@ -114,6 +114,12 @@ class SMFSettings(BaseSettings):
     max_response_body_mb: float = Field(
         32.0, gt=0, le=1024, description="The most MiB of memories that one answer may hold; more is a 413."
     )
+    history_versions: int = Field(
+        16, ge=0, le=1000, description="Superseded versions kept of a memory, for as_of; 0 keeps none."
+    )
+    history_age: OptionalDuration = Field(
+        90 * 86400.0, validate_default=False, description="How long a superseded version is kept; none is no bound."
+    )
     retention_enabled: bool = Field(False, description="Whether anything is forgotten; the bounds below say what.")
     retention_ttl: OptionalDuration = Field(
         None, description="Memories stored longer ago than this, and without a ttl of their own, are forgotten."

@@ -11,8 +11,8 @@ from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.settings import SettingsError
 from memory_runtime.stores.compatibility import FACT, Found, stated
 
-HEAD: Final = "0006"
-KNOWN: Final = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
+HEAD: Final = "0007"
+KNOWN: Final = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007"})
 """Kept here so that a start with nothing to migrate need not load Alembic; a test compares both with the scripts."""
 
 

@@ -32,6 +32,7 @@ from memory_runtime.stores.contracts import (
     Rows,
     Unit,
 )
+from memory_runtime.stores.history import Past
 from memory_runtime.stores.values import (
     CoordinateRow,
     CountKey,
@@ -99,6 +100,17 @@ class RecordView(Protocol):
         self, scope: Scope, *, after: uuid.UUID | None, limit: int, memory_type: str | None, now: float
     ) -> list[MemoryRecord]:
         """Up to `limit` live memories with ids after `after`, in order of id, with their vectors."""
+
+    def past(
+        self,
+        scope: Scope,
+        at: float,
+        *,
+        memory_type: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        coordinate: Coordinate | None = None,
+    ) -> Past:
+        """What counted at `at` in the scope, where that is not what counts now. Cost: versions superseded since."""
 
     def newest_importance(self, limit: int = 2000) -> list[float]:
         """The normalised importance of the memories stored last, of all scopes."""
@@ -303,6 +315,9 @@ class LedgerTransaction(Protocol):
 
     def trim(self, before: float, keep: int) -> None:
         """Forgets idempotency rows from before, and changes that every sink has passed beyond the last `keep`."""
+
+    def sweep_versions(self, before: float, most: int) -> int:
+        """Forgets versions superseded before that moment, and all but the last `most` of each memory."""
 
     def hold(self, scope: Scope, coordinate: str, memory_type: str | None, held: bool, entry: AuditEntry) -> int:
         """Sets or ends the legal hold of the live memories at a coordinate; returns how many there are."""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from memory_runtime.stores.contracts import Operation
-from memory_runtime.stores.postgres import filters, words
+from memory_runtime.stores.postgres import filters, history, words
 from memory_runtime.stores.postgres.session import Bound, Session, TurnNeeded
 from memory_runtime.stores.postgres.states import Cut, Join, Outgoing, Place, Reply, State, Work
 
@@ -179,6 +179,7 @@ def flush(
     documents, tokens = _texts(batch, changed)
     batch.insert("outbox", _OUTBOX, [_outgoing(one, group.history) for one in work.outbox])
     _replies(batch, work.new_replies)
+    history.flush(batch, work)
     batch.insert("audit", _AUDIT, work.audit)
     batch.insert(
         "origin_versions",
@@ -248,7 +249,7 @@ def _settle(work: Work, changed: Sequence[State]) -> None:
     work.changed.clear()
     work.new_told.clear()
     work.new_lines.clear()
-    for written in (work.outbox, work.edges, work.new_replies, work.audit):
+    for written in (work.outbox, work.edges, work.new_replies, work.audit, work.past):
         written.clear()
 
 

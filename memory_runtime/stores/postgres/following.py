@@ -336,6 +336,10 @@ def half_visible(session: Session) -> dict[str, int]:
             "SELECT count(*) FROM outbox o LEFT JOIN memories m ON m.id = o.id"
             " WHERE o.operation != 'link' AND (m.row IS NULL OR m.version < o.version)"
         ),
+        "versions_without_record": (
+            "SELECT count(*) FROM memory_versions v LEFT JOIN memories m ON m.id = v.id"
+            " WHERE m.row IS NULL OR m.deleted"
+        ),
         "words_without_record": (
             "SELECT count(*) FROM memories_text t LEFT JOIN memories m USING (row) WHERE m.row IS NULL OR m.text = ''"
         ),

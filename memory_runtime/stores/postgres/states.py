@@ -121,6 +121,22 @@ class Reply:
 
 
 @dataclass(slots=True)
+class Replaced:
+    """A version that was superseded: the group's own (`state`), or what the table's row holds."""
+
+    id: uuid.UUID
+    at: float
+    state: State | None = None
+
+
+@dataclass(slots=True)
+class Erased:
+    """A memory that was deleted: nothing of what it was stays."""
+
+    id: uuid.UUID
+
+
+@dataclass(slots=True)
 class Mark:
     """Where a unit began, to which a refusal goes back."""
 
@@ -131,6 +147,7 @@ class Mark:
     edges: int
     audit: int
     replies: int
+    past: int
     told: tuple[Told, Version | None] | None = None
     before: dict[uuid.UUID, tuple[State | None, bool]] = field(default_factory=dict)
 
@@ -156,6 +173,7 @@ class Work:
         self.new_replies: list[Reply] = []
         self.audit: list[tuple[Any, ...]] = []
         self.applied: list[Applied] = []
+        self.past: list[Replaced | Erased] = []
         self._mark: Mark | None = None
 
     def begin(self) -> None:
@@ -168,6 +186,7 @@ class Work:
             edges=len(self.edges),
             audit=len(self.audit),
             replies=len(self.new_replies),
+            past=len(self.past),
         )
 
     def undo(self) -> None:
@@ -184,7 +203,7 @@ class Work:
             if state is None:
                 for found in self.at.values():
                     found.discard(identity)
-        del self.new_replies[mark.replies :]
+        del self.new_replies[mark.replies :], self.past[mark.past :]
         if mark.told is not None:
             self._untell(*mark.told)
 

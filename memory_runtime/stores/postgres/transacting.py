@@ -22,7 +22,7 @@ from memory_runtime.stores.contracts import (
     Unit,
 )
 from memory_runtime.stores.finite import check_put
-from memory_runtime.stores.postgres import flushing, importance, loading, reembedding, words, writing
+from memory_runtime.stores.postgres import flushing, history, importance, loading, reembedding, words, writing
 from memory_runtime.stores.postgres.following import HEAD, Head
 from memory_runtime.stores.postgres.session import NoQuestions, Session
 from memory_runtime.stores.postgres.states import Work
@@ -214,6 +214,9 @@ class PostgresTransaction:
         session.do("DELETE FROM outbox WHERE seq <= $1", min(behind, head - keep))
         # processes that are gone: nobody asks any more whether their last group was durable
         session.do("DELETE FROM ledger_writers WHERE at < $1", self._clock() - 7 * 86400)
+
+    def sweep_versions(self, before: float, most: int) -> int:
+        return history.sweep(self._direct(), before, most)
 
     def hold(self, scope: Scope, coordinate: str, memory_type: str | None, held: bool, entry: AuditEntry) -> int:
         changed = self._direct().do(

@@ -21,11 +21,13 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Rows,
 )
+from memory_runtime.stores.history import Past
 from memory_runtime.stores.postgres import (
     auditing,
     context,
     following,
     graph,
+    history,
     importance,
     lineage,
     reading,
@@ -99,6 +101,17 @@ class PostgresView:
         self, scope: Scope, *, after: uuid.UUID | None, limit: int, memory_type: str | None, now: float
     ) -> list[MemoryRecord]:
         return reading.page(self.session, scope, after=after, limit=limit, memory_type=memory_type, now=now)
+
+    def past(
+        self,
+        scope: Scope,
+        at: float,
+        *,
+        memory_type: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        coordinate: Coordinate | None = None,
+    ) -> Past:
+        return history.past(self.session, scope, at, memory_type=memory_type, filters=filters, coordinate=coordinate)
 
     def newest_importance(self, limit: int = 2000) -> list[float]:
         return reading.newest_importance(self.session, limit)

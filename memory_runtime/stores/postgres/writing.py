@@ -5,6 +5,7 @@ Nothing here speaks to the database: `loading` has read what is needed, `flushin
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -30,7 +31,7 @@ from memory_runtime.stores.finite import check_link, check_put
 from memory_runtime.stores.link_body import link_body
 from memory_runtime.stores.postgres.following import digest, reply_of
 from memory_runtime.stores.postgres.graph import identity
-from memory_runtime.stores.postgres.states import Cut, Drop, Join, Outgoing, Reply, State, Work
+from memory_runtime.stores.postgres.states import Cut, Drop, Erased, Join, Outgoing, Replaced, Reply, State, Work
 
 NEUTRAL_IMPORTANCE: Final = 1.0
 """The i of a memory stored without importance: nothing is taken from its score."""
@@ -95,8 +96,11 @@ def _write(work: Work, write: Put | Delete | Link, unit: Unit, normalise: Normal
 
 def put(work: Work, put: Put, norm: float, normaliser_version: int, unit: Unit) -> Receipt:
     """Writes a memory with an i that is given: a new version where its id exists."""
+    ours = put.id in work.changed
     state = work.change(put.id)
     created = state is None or state.deleted
+    if state is not None and not created and state.collection == 0:
+        work.past.append(Replaced(put.id, put.ingest_time, copy.copy(state) if ours else None))
     previous = None if state is None else state.seq
     tenant, namespace = put.scope.tenant, put.scope.namespace
     if state is None:
@@ -165,6 +169,7 @@ def _delete(work: Work, delete: Delete, unit: Unit) -> Receipt:
     state.seq = work.next_seq()
     state.deleted, state.payload, state.text, state.features = True, "null", "", None
     state.vector, state.drops_vector = None, True
+    work.past.append(Erased(state.id))
     work.outbox.append(
         Outgoing(
             state.seq,

@@ -16,7 +16,7 @@ from memory_runtime.stores.audit import line_hash
 from memory_runtime.stores.contracts import AuditEntry, Delete, Link, Operation, OriginVersion, Put, Receipt
 from memory_runtime.stores.lineages import abandoned
 from memory_runtime.stores.link_body import link_body
-from memory_runtime.stores.sqlite import arriving, fts
+from memory_runtime.stores.sqlite import arriving, fts, history
 
 _AT_ONCE: Final = 500
 
@@ -209,6 +209,8 @@ def put_over(connection: sqlite3.Connection, content: Content, seq: int, found: 
         put.ingest_time,
     )
     fts.forget(connection, row, text)
+    if not deleted:
+        history.keep(connection, row, put.ingest_time)
     connection.execute(_UPDATE, (*values, row))
     if put.vector is not None:
         connection.execute("INSERT OR REPLACE INTO vectors (row, vector) VALUES (?, ?)", (row, put.vector.tobytes()))
@@ -250,6 +252,7 @@ def delete(connection: sqlite3.Connection, delete: Delete, source: Source, next_
     _outbox(connection, outgoing, source, seq)
     fts.forget(connection, row, text)
     connection.execute("DELETE FROM vectors WHERE row = ?", (row,))
+    history.erase(connection, identity)
     connection.execute(
         "UPDATE memories SET deleted=1, payload='null', text='', features=NULL, version=?, seq=? WHERE row=?",
         (version + 1, seq, row),

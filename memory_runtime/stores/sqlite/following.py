@@ -248,6 +248,10 @@ def half_visible(connection: sqlite3.Connection) -> dict[str, int]:
             "SELECT count(*) FROM outbox o LEFT JOIN memories m ON m.id = o.id"
             " WHERE o.operation != 'link' AND (m.row IS NULL OR m.version < o.version)"
         ),
+        "versions_without_record": (
+            "SELECT count(*) FROM memory_versions v LEFT JOIN memories m ON m.id = v.id"
+            " WHERE m.row IS NULL OR m.deleted = 1"
+        ),
         "words_without_record": (
             "SELECT count(*) FROM memories_text_docsize d LEFT JOIN memories m ON m.row = d.id"
             " WHERE m.row IS NULL OR m.text = ''"

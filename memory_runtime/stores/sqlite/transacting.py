@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from memory_runtime.model.records import Edge, MemoryRecord, Scope
 from memory_runtime.stores.contracts import AuditEntry, Put, Receipt
-from memory_runtime.stores.sqlite import fts, importance, reembedding, retaining
+from memory_runtime.stores.sqlite import fts, history, importance, reembedding, retaining
 from memory_runtime.stores.sqlite.view import SQLiteView
 from memory_runtime.stores.sqlite.writing import Transaction
 from memory_runtime.stores.values import Pending, Restored
@@ -45,6 +45,9 @@ class SQLiteTransaction(Transaction):
         head = self.view.head()
         behind = self.connection.execute("SELECT coalesce(min(seq), ?) FROM sinks", (head,)).fetchone()[0]
         self.connection.execute("DELETE FROM outbox WHERE seq <= ?", (min(behind, head - keep),))
+
+    def sweep_versions(self, before: float, most: int) -> int:
+        return history.sweep(self.connection, before, most)
 
     def hold(self, scope: Scope, coordinate: str, memory_type: str | None, held: bool, entry: AuditEntry) -> int:
         return retaining.hold(self, scope, coordinate, memory_type, held, entry)

@@ -22,12 +22,14 @@ from memory_runtime.stores.contracts import (
     Receipt,
     Rows,
 )
+from memory_runtime.stores.history import Past
 from memory_runtime.stores.sqlite import (
     auditing,
     context,
     following,
     fts,
     graph,
+    history,
     importance,
     lineage,
     reading,
@@ -101,6 +103,17 @@ class SQLiteView:
         self, scope: Scope, *, after: uuid.UUID | None, limit: int, memory_type: str | None, now: float
     ) -> list[MemoryRecord]:
         return reading.page(self.connection, scope, after=after, limit=limit, memory_type=memory_type, now=now)
+
+    def past(
+        self,
+        scope: Scope,
+        at: float,
+        *,
+        memory_type: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        coordinate: Coordinate | None = None,
+    ) -> Past:
+        return history.past(self.connection, scope, at, memory_type=memory_type, filters=filters, coordinate=coordinate)
 
     def newest_importance(self, limit: int = 2000) -> list[float]:
         return reading.newest_importance(self.connection, limit)

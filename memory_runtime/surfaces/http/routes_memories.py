@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from memory_runtime.engine import RecallRequest
 from memory_runtime.model.coordinates import parse_coordinate
+from memory_runtime.model.timestamps import parse_timestamp
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
 from memory_runtime.surfaces.http.context import asked_for_receipt, engine, idempotency_key, json_object, scope
@@ -116,9 +117,12 @@ async def search_by_query(
 
 # `/search` stands above: a coordinate may be any text until it is parsed.
 @router.get("/{coord}", response_model=answers.MemoryFound)
-async def get_memory(request: Request, coord: Coord, memory_type: bodies.TypeQuery = None) -> Response:
-    """One memory. Another tenant's is not found, as one that does not exist."""
-    record = await engine(request).get(scope(request), parse_coordinate(coord), memory_type)
+async def get_memory(
+    request: Request, coord: Coord, memory_type: bodies.TypeQuery = None, as_of: str | None = None
+) -> Response:
+    """One memory; `as_of`, as it was then. Another tenant's is not found, as one that does not exist."""
+    moment = None if as_of is None else parse_timestamp(as_of, field="as_of")
+    record = await engine(request).get(scope(request), parse_coordinate(coord), memory_type, as_of=moment)
     return answer({"memory": resource(record)}, {"X-Soma-Seq": str(record.seq)})
 
 

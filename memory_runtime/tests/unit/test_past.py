@@ -1,0 +1,126 @@
+"""A recall at a past moment ranks the versions that counted then, as the float64 oracle with history does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memory_runtime.engine import MemoryEngine
+from memory_runtime.model.errors import NotFound
+from memory_runtime.model.records import Scope, StoreItem
+from memory_runtime.scoring.oracle import brute_force
+from memory_runtime.scoring.rows import RowBatch
+from memory_runtime.tests.samples import DAY, Clock, asked, coordinates, item
+
+DIM = 8
+
+
+async def test_as_of_before_an_update_finds_what_was_there(open_engine: Any, scope: Scope) -> None:
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(vector_dim=3, half_life="1d", clock=clock)
+    start = clock.now
+    await engine.store(scope, item(1, [1, 0, 0], payload={"text": "Ann lives in Porto"}))
+    clock.now += 10 * DAY
+    await engine.store(scope, item(1, [0, 1, 0], payload={"text": "Ann lives in Lisbon"}))
+    clock.now += DAY
+    for restart in (False, True):
+        if restart:
+            await engine.close()
+            engine = await open_engine(vector_dim=3, half_life="1d", clock=clock)
+        then = await engine.recall(scope, asked([1, 0, 0], as_of=start + DAY, explain=True))
+        assert [hit.record.payload["text"] for hit in then.hits] == ["Ann lives in Porto"]
+        assert then.hits[0].score == pytest.approx(0.5)
+        assert then.hits[0].explanation is not None
+        assert then.hits[0].explanation.age_seconds == DAY
+        assert coordinates(await engine.recall(scope, asked([0, 1, 0], as_of=start + DAY))) == []
+        assert coordinates(await engine.recall(scope, asked([1, 0, 0], as_of=start - DAY))) == []
+        now = await engine.recall(scope, asked([0, 1, 0], as_of=clock.now))
+        assert [hit.record.payload["text"] for hit in now.hits] == ["Ann lives in Lisbon"]
+        assert (await engine.get(scope, (1.0,), as_of=start)).payload["text"] == "Ann lives in Porto"
+        assert (await engine.get(scope, (1.0,), as_of=clock.now)).payload["text"] == "Ann lives in Lisbon"
+        assert (await engine.get(scope, (1.0,))).version == 2
+        with pytest.raises(NotFound):
+            await engine.get(scope, (1.0,), as_of=start - 1)
+    await engine.delete(scope, (1.0,))
+    assert coordinates(await engine.recall(scope, asked([1, 0, 0], as_of=start + DAY))) == []
+    with pytest.raises(NotFound):
+        await engine.get(scope, (1.0,), as_of=start)
+
+
+@pytest.mark.parametrize("half_life", ["none", "3d"])
+async def test_the_oracle_with_history_gives_the_same_ids(open_engine: Any, scope: Scope, half_life: str) -> None:
+    dice = np.random.default_rng(5)
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(vector_dim=DIM, half_life=half_life, clock=clock)
+    versions: dict[float, list[tuple[float, float, np.ndarray, bool]]] = {}
+    start = clock.now
+    for _ in range(400):
+        clock.now += float(dice.exponential(3600.0))
+        number, vector = float(dice.integers(0, 60)), dice.standard_normal(DIM).astype(np.float32)
+        event = clock.now if dice.random() < 0.7 else clock.now - float(dice.exponential(2 * DAY))
+        pinned = bool(dice.random() < 0.1)
+        if dice.random() < 0.05:
+            await engine.delete(scope, (number,))
+            versions.pop(number, None)
+            continue
+        await engine.store(scope, StoreItem((number,), {"n": number}, timestamp=event, vector=vector, pinned=pinned))
+        versions.setdefault(number, []).append((clock.now, event, vector / np.linalg.norm(vector), pinned))
+    for _ in range(40):
+        at = start + float(dice.random()) * (clock.now - start)
+        query = dice.standard_normal(DIM).astype(np.float32)
+        counted = {number: one for number, several in versions.items() if (one := counts(several, at)) is not None}
+        found = await engine.recall(scope, asked(query.tolist(), as_of=at, top_k=10))
+        wanted = truth(engine, scope, counted, query, at)
+        assert coordinates(found) == wanted
+
+
+def counts(versions: list[tuple[float, float, np.ndarray, bool]], at: float) -> Any:
+    """The rule of docs/recall.md, said once more."""
+    stored = [one for one in versions if one[0] <= at]
+    known = stored[-1:] or [one for one in versions if one[1] <= at][-1:]
+    return known[0] if known and known[0][1] <= at else None
+
+
+def truth(engine: MemoryEngine, scope: Scope, counted: dict[float, Any], query: Any, at: float) -> list[float]:
+    from memory_runtime.model.coordinates import memory_id
+
+    follower = engine.follower
+    partition = follower.partition(scope)
+    assert partition is not None
+    if not counted:
+        return []
+    ids = {memory_id(scope.tenant, scope.namespace, "episodic", repr(number)): number for number in counted}
+    plain, pinned = follower.type_codes("episodic")
+    rows = RowBatch.of(
+        list(ids),
+        np.stack([counted[number][2] for number in ids.values()]),
+        dim=DIM,
+        event_time=[counted[number][1] for number in ids.values()],
+        tenant=partition.tenant,
+        namespace=partition.namespace,
+        memory_type=[pinned if counted[number][3] else plain for number in ids.values()],
+    )
+    (best,) = brute_force(rows, query, params=follower.params, k=10, partition=partition, now=engine.clock(), as_of=at)
+    by_bytes = {one.bytes: number for one, number in ids.items()}
+    return [by_bytes[row.id] for row in best]
+
+
+async def test_the_bounds_of_the_settings_hold(open_engine: Any, scope: Scope) -> None:
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(
+        vector_dim=3, clock=clock, history_versions=2, history_age="10d", embedding_provider="client"
+    )
+    start = clock.now
+    for n in range(6):
+        clock.now = start + n * DAY
+        await engine.store(scope, item(1, [1, n, 0], payload={"n": n}))
+    assert await engine._housekeeper.sweep_versions() == 3
+    with pytest.raises(NotFound):
+        await engine.get(scope, (1.0,), as_of=start + 2 * DAY)
+    assert (await engine.get(scope, (1.0,), as_of=start + 3 * DAY)).payload == {"n": 3}
+    clock.now = start + 14.5 * DAY
+    assert await engine._housekeeper.sweep_versions() == 1
+    with pytest.raises(NotFound):
+        await engine.get(scope, (1.0,), as_of=start + 3 * DAY)
