@@ -60,6 +60,11 @@ class FaultProxy:
         user, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{self.port}"))
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Another server answers from here on, as behind a Service; connections to the one of before are reset."""
+        self._target = (host, port)
+        self.drop()
+
     def __enter__(self) -> FaultProxy:
         self._thread.start()
         self.heal()

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import secrets
 import shutil
 import sys
@@ -18,6 +19,7 @@ from hack.cluster.errors import ClusterError
 from hack.interruption import interruptible
 from hack.torture_harness import faults, history
 from hack.torture_harness.fleet import fleet_on
+from hack.torture_harness.lost import LOSSES, Losses, LostHistories
 from hack.torture_harness.processes import Executor, Launcher, Zygote
 from hack.torture_harness.runs import Findings, Plan, Torture
 from hack.torture_harness.target import HostTarget, RemoteTarget, Target, TargetError
@@ -31,7 +33,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, help="repeats the choices of harm, delays and requests (default: random)")
     made.add_argument("--clients", type=int, default=8, help="concurrent clients (default 8)")
     made.add_argument("--longest", type=float, default=0.4, help="longest wait before a harm, in seconds (default 0.4)")
-    made.add_argument("--faults", help=f"comma-separated, of {','.join(faults.HARMS)} (default: all that can be done)")
+    made.add_argument(
+        "--faults",
+        help=f"comma-separated, of {','.join((*faults.HARMS, *LOSSES))} (default: all that can be done but the last 3)",
+    )
     made.add_argument("--start", choices=("fork", "exec"), default="fork", help="fork: a start takes 0.2 s, exec: 2 s")
     made.add_argument("--json", action="store_true", help="one JSON object on standard output")
     made.add_argument("--quiet", action="store_true", help="no line for each run")
@@ -51,12 +56,68 @@ def main(argv: list[str] | None = None) -> int:
     """0: every promise was kept; 1: one was not; 2: wrong arguments; 3: the target did not play along."""
     arguments = parser().parse_args(argv)
     plan = _plan(arguments)
+    if set(plan.faults) & set(LOSSES):
+        return _lose(arguments, plan)
     directory = Path(tempfile.mkdtemp(prefix="soma-torture-"))
     try:
         return _torture(arguments, plan, directory)
     except KeyboardInterrupt:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def _lose(arguments: argparse.Namespace, plan: Plan) -> int:
+    """Runs in which a history is lost; see `lost`."""
+    if not set(plan.faults) <= set(LOSSES):
+        parser().error(f"--faults: {', '.join(LOSSES)} are runs of their own: leave the others out")
+    directory = Path(tempfile.mkdtemp(prefix="soma-torture-"))
+    launcher: Launcher = Zygote() if arguments.start == "fork" else Executor()
+    try:
+        with contextlib.closing(launcher):
+            findings = _lose_all(arguments, plan, directory, launcher)
+    except (TargetError, ClusterError) as error:
+        print(f"hack/torture: seed {plan.seed}: {error}; logs are in {directory}", file=sys.stderr)
+        return 3
+    verdict = findings.verdict
+    numbers = {
+        "runs": findings.runs,
+        "acknowledged": findings.acknowledged,
+        "lost_by_the_harm": findings.lost_writes,
+        "skipped": verdict.lost,
+        "stale": verdict.stale,
+        "reads": findings.reads,
+        "refused": findings.refused,
+        "harms": dict(sorted(findings.harms.items())),
+        "seed": plan.seed,
+    }
+    print(json.dumps(numbers) if arguments.json else ", ".join(f"{name} {value}" for name, value in numbers.items()))
+    for sentence in verdict.complaints[:50]:
+        print(sentence, file=sys.stderr)
+    if not verdict.clean:
+        print(f"the logs are kept in {directory}", file=sys.stderr)
+        return 1
+    shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+def _lose_all(arguments: argparse.Namespace, plan: Plan, directory: Path, launcher: Launcher) -> Losses:
+    dice, findings = random.Random(f"{plan.seed}/losses"), Losses()
+    with LostHistories(directory, secrets.token_hex(16), launcher, plan.seed, events=arguments.events) as series:
+        findings = series.findings
+        for run in range(plan.runs):
+            if time.monotonic() >= plan.until:
+                break
+            kind = dice.choice(plan.faults)
+            series.run(kind)
+            if not arguments.quiet:
+                found = findings.verdict
+                print(
+                    f"run {run + 1}/{plan.runs} {kind}: in all {findings.acknowledged} acknowledged, skipped"
+                    f" {found.lost}, stale {found.stale}, {findings.refused} of {findings.reads} reads refused",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    return findings
 
 
 def _torture(arguments: argparse.Namespace, plan: Plan, directory: Path) -> int:
@@ -83,6 +144,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         parser().error("--events belongs to --fleet")
     if arguments.url or arguments.fleet:
         possible = list(faults.REMOTE if arguments.url else faults.STREAM if arguments.events else faults.FLEET)
+        if arguments.fleet and arguments.faults:
+            possible += LOSSES
     names = arguments.faults.split(",") if arguments.faults else possible
     for name in names:
         if name not in possible:

@@ -182,7 +182,7 @@ def fleet_on(directory: Path, token: str, launcher: Launcher, *, events: bool = 
         stack.callback(postgres.stop)
         broker, copy, published = None, None, {}
         if events:
-            broker, copy = _stream(directory, launcher, stack)
+            broker, copy = events_behind(directory, launcher, stack)
             published = {"SOMA_KAFKA_BOOTSTRAP_SERVERS": broker.url}
         migrating.migrate(SMFSettings(mode="distributed", postgres_url=SecretStr(postgres.url), vector_dim=DIM))
         proxy = stack.enter_context(FaultProxy.before(postgres.url, 5432))
@@ -204,7 +204,8 @@ def fleet_on(directory: Path, token: str, launcher: Launcher, *, events: bool = 
         yield fleet
 
 
-def _stream(directory: Path, launcher: Launcher, stack: contextlib.ExitStack) -> tuple[Service, Copy]:
+def events_behind(directory: Path, launcher: Launcher, stack: contextlib.ExitStack) -> tuple[Service, Copy]:
+    """A broker with the topics, and a consumer that has not been started. Raises TargetError."""
     home = directory / "stream"
     home.mkdir()
     try:
