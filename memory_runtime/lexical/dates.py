@@ -1,8 +1,9 @@
 """Dates in a question (`in May 2023`, `on 7 May`, `yesterday`, `3 weeks ago`) as spans of time, in UTC.
 
 English, and dates in figures, with month names and words such as `gestern` of some other languages. Rules, not a
-library: what we tried (dateparser) reads dates into `may I`, `2000 steps` and `a`, and takes milliseconds. What a word
-means is told by what stands around it: `_evidence` and `_amounts` say how.
+library: dateparser 1.5 (`search_dates`, English alone) finds dates in `May I see`, `2000 steps`, `did we march` and `in
+the sun`, and takes about 15 ms a question. What a word means is told by what stands around it: `_evidence` and
+`_amounts` say how.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from memory_runtime.stores.sqlite import following
 
 DIM = 48
 OLD = f"signed-hash-v1/{DIM}"
-KEPT = {"embedding_revision", "schema_serves_back_to", "vector_dim"}
+KEPT = {"embedding_revision", "ledger_identity", "schema_serves_back_to", "vector_dim"}
 
 
 class Turned(HashProvider):
