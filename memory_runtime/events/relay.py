@@ -73,6 +73,8 @@ class Relay:
         self._lease = lease or Lease(ledger, f"sink:{sink.name}", clock)
         self._cursor: int | None = None
         self._token = self._line = ""
+        self._unconfirmed = ""
+        """The line of history of a delivery that the cursor does not count: it may come to the sink after its time."""
         self._passed = 0
         self._looked = self._asked = 0.0
         self._stopping = asyncio.Event()
@@ -146,6 +148,10 @@ class Relay:
         """One look, one delivery; whether anything moved."""
         if not await self._lease.hold():
             self._cursor = None
+            if self._unconfirmed and self._unconfirmed != self._ledger.lineage:
+                # this process was paused, say, while another one went on in another line: what it has sent is a stray
+                await self._take_up()
+                self._cursor = None
             self._passed = (await self._ledger.read(lambda view: view.sinks())).get(self.sink.name, 0)
             await self._rest(self._lease.seconds / 3)
             return False
@@ -172,7 +178,7 @@ class Relay:
             return True
         if not changes:
             return False
-        before = self._cursor
+        before, self._unconfirmed = self._cursor, self._line
         taken = await self._blame.deliver(changes)
         failpoints.reach("mid-relay")
         await self._advance(taken)
@@ -204,9 +210,12 @@ class Relay:
         if isinstance(self.sink, Positioned):
             self.sink.resume(standing.position)
         newest = standing.chain[-1].id if standing.chain else ""
-        if newest != standing.line:
+        stray = self._unconfirmed not in ("", newest)
+        if newest != standing.line or stray:
             if isinstance(self.sink, Reconciles) and len(standing.chain) > 1:
-                await self.sink.reconcile(standing.chain, standing.line, standing.seq, standing.position)
+                since = self._unconfirmed if stray else standing.line
+                await self.sink.reconcile(standing.chain, since, standing.seq, standing.position)
+            self._unconfirmed = ""
             await self._ledger.transact(lambda transaction: self._remember_line(transaction, newest))
         self._cursor = self._passed = standing.seq
 
@@ -228,6 +237,7 @@ class Relay:
             # another replica took over while this delivery was under way: its cursor is the one that counts
             self._cursor = None
             return
+        self._unconfirmed = ""
         self._cursor = self._passed = seq
 
     def _move(self, transaction: SinkTransaction, seq: int) -> bool:
