@@ -16,7 +16,7 @@ from memory_runtime.surfaces.grpc.answers import bounded
 from memory_runtime.surfaces.grpc.generated.somafractalmemory import memory_pb2 as pb
 from memory_runtime.surfaces.grpc.generated.somafractalmemory import memory_pb2_grpc as stubs
 from memory_runtime.surfaces.grpc.guard import CALLER
-from memory_runtime.surfaces.grpc.values import json_object
+from memory_runtime.surfaces.grpc.values import json_object, most
 from memory_runtime.surfaces.service import Service
 
 DEFAULT_COLLECTION = "memories"
@@ -50,7 +50,7 @@ class LegacyMemoryService(stubs.MemoryServiceServicer):
         hits = await self._service.engine.coordinate_recall(
             CALLER.get(),
             received_coordinate(request.query.values, field="query"),
-            top_k=request.top_k or DEFAULT_TOP_K,
+            top_k=most(context, request.top_k or DEFAULT_TOP_K, self._service.engine.settings.top_k_max),
             memory_type=collection,
         )
 

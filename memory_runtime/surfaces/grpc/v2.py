@@ -16,7 +16,7 @@ from memory_runtime.surfaces.grpc.answers import bounded
 from memory_runtime.surfaces.grpc.generated.soma.memory.v2 import memory_pb2 as pb
 from memory_runtime.surfaces.grpc.generated.soma.memory.v2 import memory_pb2_grpc as stubs
 from memory_runtime.surfaces.grpc.guard import CALLER
-from memory_runtime.surfaces.grpc.values import json_object
+from memory_runtime.surfaces.grpc.values import json_object, most
 from memory_runtime.surfaces.service import Service
 
 # json.dumps with an argument makes an encoder at each call
@@ -46,7 +46,7 @@ class MemoryServiceV2(stubs.MemoryServiceServicer):
         wanted = RecallRequest(
             query=request.text or None,
             vector=_vector(request.vector),
-            top_k=request.top_k or 5,
+            top_k=most(context, request.top_k or 5, self._engine.settings.top_k_max),
             memory_type=request.memory_type or None,
             filters=json_object(request.filters_json, field="filters_json") or None,
             half_life=_half_life(request),

@@ -24,3 +24,10 @@ def json_object(text: str, *, field: str, checked_later: bool = False) -> dict[s
     if not checked_later:
         canonical_json(value, field=field)
     return value
+
+
+def most(context: Any, top_k: int, bound: int) -> int:
+    """`top_k`, or `bound` where it is more; then the answer says so in its trailing metadata, as x-soma-top-k."""
+    if top_k > bound:
+        context.set_trailing_metadata((("x-soma-top-k", str(bound)),))
+    return min(top_k, bound)

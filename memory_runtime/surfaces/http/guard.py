@@ -182,6 +182,7 @@ class _Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
+            headers.update(self.scope["state"].get("answer_headers", {}))
             headers.setdefault("Cache-Control", "no-store")
         elif not message.get("more_body", False):
             self.finished = True

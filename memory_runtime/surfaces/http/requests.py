@@ -28,7 +28,15 @@ TypeName = Annotated[str, Field(min_length=1, max_length=256, examples=["episodi
 _no_name = BeforeValidator(lambda value: None if value == "" else value)
 OptionalType = Annotated[TypeName | None, _no_name]
 TypeQuery = Annotated[TypeName | None, _no_name, Query()]
-TopK = Annotated[int, Field(ge=0, le=MOST_AT_ONCE, description="How many, at most; 0 finds nothing.")]
+TopK = Annotated[
+    int,
+    Field(
+        ge=0,
+        lt=1 << 63,
+        description="How many, at most; 0 finds nothing. More than the bound (1000) gives the bound, "
+        "and the header X-Soma-Top-K says so.",
+    ),
+]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Time = Annotated[
     Number | str, Field(description="Epoch seconds or ISO 8601; docs/api.md, Times.", examples=["2024-06-10T06:13:20Z"])

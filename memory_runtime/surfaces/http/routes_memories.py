@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from memory_runtime.engine import RecallRequest
 from memory_runtime.model.coordinates import parse_coordinate
+from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.timestamps import parse_timestamp
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
@@ -79,6 +80,13 @@ async def import_memories(request: Request, body: bodies.ImportBody) -> Response
 
 
 async def _search(request: Request, wanted: RecallRequest, offset: int) -> Response:
+    bound = engine(request).settings.top_k_max
+    if offset >= bound:
+        raise InvalidArgument(
+            f"offset: must be below {bound}, the most that a recall finds",
+            field="offset",
+            remedy="ask for a narrower query or filters; GET /memories lists all of a scope in pages",
+        )
     result = await recalled(request, wanted)
     reply = {"memories": (found(hit) for hit in result.hits[offset:])} | context_of(result, explain=wanted.explain)
     return answer(reply, recall_headers([result]))
@@ -102,7 +110,7 @@ async def search(request: Request, body: bodies.SearchBody) -> Response:
 async def search_by_query(
     request: Request,
     query: Annotated[str, Query(max_length=100_000)],
-    top_k: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 5,
+    top_k: Annotated[int, Query(ge=0, lt=1 << 63)] = 5,
     offset: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 0,
     memory_type: bodies.TypeQuery = None,
     filters: Annotated[str | None, Query(description="A JSON object, as text.")] = None,

@@ -19,7 +19,7 @@ from memory_runtime.stores.answer_size import answer_bound, answer_of
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
 from memory_runtime.surfaces.http.context import asked_for_receipt, engine, idempotency_key, json_object, scope
-from memory_runtime.surfaces.http.recalls import all_recalled, recalled
+from memory_runtime.surfaces.http.recalls import all_recalled, most, recalled
 from memory_runtime.surfaces.http.rendering import (
     answer,
     context_of,
@@ -92,7 +92,7 @@ async def recall(request: Request, body: bodies.RecallBody) -> Response:
 async def recall_by_query(
     request: Request,
     query: Annotated[str, Query(max_length=100_000)],
-    top_k: Annotated[int, Query(ge=0, le=bodies.MOST_AT_ONCE)] = 5,
+    top_k: Annotated[int, Query(ge=0, lt=1 << 63)] = 5,
     type: bodies.TypeQuery = None,  # noqa: A002 -- the wire's name
     hybrid: bool | None = None,
     filters: Annotated[str | None, Query(description="A JSON object, as text.")] = None,
@@ -175,7 +175,7 @@ async def keyword_search(request: Request, body: bodies.KeywordBody) -> Response
         body.term,
         exact=body.exact,
         case_sensitive=body.case_sensitive,
-        top_k=max(1, body.top_k),
+        top_k=max(1, most(request, body.top_k)),
         memory_type=body.type,
     )
     return answer({"results": (record.legacy_payload() for record in records[: body.top_k])})

@@ -269,9 +269,8 @@ def test_a_running_server_follows_its_flags_and_shows_them(
         done = server.soma("flags", "set", "top_k_max", "20")
         assert done.returncode == 0, done.stderr
         assert "top_k_max = 20" in done.stdout
-        refused = http.post("/memories/search", json=body)
-        assert refused.status_code == 400
-        assert refused.json()["field"] == "top_k"
+        bounded = http.post("/memories/search", json=body)
+        assert (bounded.status_code, bounded.headers["X-Soma-Top-K"]) == (200, "20")
         shown = http.get("/stats").json()["flags"]
         assert shown["top_k_max"]["value"] == 20
         assert shown["top_k_max"]["source"] == "etcd"

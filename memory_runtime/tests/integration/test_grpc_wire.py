@@ -260,3 +260,16 @@ def test_arbitrary_bytes_are_answered_and_never_unknown(channel, metadata, body,
 def test_nothing_is_parsed_for_a_caller_who_is_not_admitted(channel):
     call = channel.unary_unary("/somafractalmemory.MemoryService/Store")
     assert fails(call, b"\x00", timeout=WAIT).code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_more_than_the_bound_is_answered_with_the_bound_and_says_so(channel, metadata, legacy):
+    item = v2_pb2.Item(coordinate=[1.0], payload_json='{"text": "chess"}')
+    stub = v2_grpc.MemoryServiceStub(channel)
+    stub.Store(v2_pb2.StoreRequest(item=item), metadata=metadata, timeout=WAIT)
+    for top_k, said in ((5000, "1000"), (1000, None)):
+        request = v2_pb2.RecallRequest(text="chess", top_k=top_k)
+        answer, call = stub.Recall.with_call(request, metadata=metadata, timeout=WAIT)
+        assert len(answer.hits) == 1
+        assert dict(call.trailing_metadata()).get("x-soma-top-k") == said
+    legacy.Store(memory((1.0, 2.0)))
+    assert len(legacy.Recall(pb.RetrieveRequest(query=pb.Coordinate(values=(1.0, 2.0)), top_k=5000)).memories) == 1

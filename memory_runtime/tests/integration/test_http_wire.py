@@ -309,3 +309,31 @@ def test_what_the_old_service_took_is_taken(http):
     assert http.post("/link", json={"from_coord": "7,8,9,", "to_coord": "7,8,10", "type": ""}).status_code == 200
     # an empty type here would be every type
     assert http.delete("/memories/7,8,9", params={"memory_type": ""}).status_code == 422
+
+
+@pytest.mark.parametrize("top_k", [1001, 50_000, 2**62])
+def test_more_than_the_bound_is_answered_with_the_bound_and_says_so(http, top_k):
+    items = [{"coord": f"{n},0", "payload": {"text": f"chess {n}"}} for n in range(3)]
+    assert http.post("/store_bulk", json={"items": items}).status_code == 200
+    asked = {"query": "chess", "top_k": top_k}
+    for path, body, key in (
+        ("/recall", asked, "matches"),
+        ("/recall_with_scores", asked, "results"),
+        ("/recall_with_context", asked | {"context": {}}, "results"),
+        ("/hybrid_recall_with_scores", asked, "results"),
+        ("/keyword_search", {"term": "chess", "top_k": top_k}, "results"),
+        ("/memories/search", asked, "memories"),
+    ):
+        answer = http.post(path, json=body)
+        assert (answer.status_code, answer.headers.get("X-Soma-Top-K")) == (200, "1000"), (path, answer.text)
+        assert len(answer.json()[key]) == 3, path
+    for path, key in (("/recall", "matches"), ("/memories/search", "memories")):
+        answer = http.get(path, params=asked)
+        assert (answer.status_code, answer.headers.get("X-Soma-Top-K")) == (200, "1000"), (path, answer.text)
+        assert len(answer.json()[key]) == 3, path
+    batch = http.post("/recall_batch", json={"queries": ["chess", "2"], "top_k": top_k})
+    assert (batch.status_code, batch.headers["X-Soma-Top-K"]) == (200, "1000")
+    assert "X-Soma-Top-K" not in http.post("/recall", json=asked | {"top_k": 1000}).headers
+    assert http.post("/recall", json=asked | {"top_k": -1}).status_code == 422
+    beyond = http.post("/memories/search", json=asked | {"offset": 1000})
+    assert (beyond.status_code, beyond.json()["field"]) == (400, "offset")
