@@ -21,12 +21,10 @@ def was_at_coordinate(
     view: LedgerView, scope: Scope, coordinate: Coordinate, memory_type: str | None, at: float
 ) -> MemoryRecord | None:
     """The memory that was at the coordinate at that moment, the last stored of several types; None where none was."""
+    # what is there now is read first: an update between the two queries is in the past that is read second
+    standing = view.at_coordinate(scope, coordinate, memory_type, at)
     past = view.past(scope, at, memory_type=memory_type, coordinate=coordinate)
-    now = [
-        one
-        for one in view.at_coordinate(scope, coordinate, memory_type, at)
-        if one.id.bytes not in past.replaced and one.event_time <= at
-    ]
+    now = [one for one in standing if one.id.bytes not in past.replaced and one.event_time <= at]
     return max((*now, *past.versions), key=lambda one: one.seq, default=None)
 
 

@@ -190,6 +190,7 @@ def _memories(commands: Any, connection: argparse.ArgumentParser) -> None:
     get = add("get", "Show the memory at a coordinate", later("remote", "get"))
     get.add_argument("--coord", required=True)
     get.add_argument("--type", dest="memory_type", help="of this memory type")
+    get.add_argument("--as-of", help="show it as it was at this time")
     delete = add("delete", "Delete the memory at a coordinate", later("remote", "delete"))
     delete.add_argument("--coord", required=True)
     delete.add_argument("--type", dest="memory_type", help="only of this memory type")

@@ -113,9 +113,10 @@ def _line(payload: dict[str, Any]) -> str:
 
 
 def get(arguments: argparse.Namespace) -> int:
-    """Prints the memory at a coordinate."""
+    """Prints the memory at a coordinate, now or as it was at a past moment."""
     path = f"/memories/{urllib.parse.quote(arguments.coord, safe=',')}"
-    memory = Client(arguments).get(path, memory_type=arguments.memory_type)["memory"]
+    found = Client(arguments).get(path, memory_type=arguments.memory_type, as_of=arguments.as_of)
+    memory = found["memory"]
     return show_as(arguments, memory, json.dumps(memory, ensure_ascii=False, indent=2), indent=2)
 
 

@@ -64,9 +64,10 @@ class MemoryServiceV2(stubs.MemoryServiceServicer):
         return await bounded(response, result.hits)
 
     async def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """One memory."""
+        """One memory; `as_of`, as it was then."""
         coordinate = received_coordinate(request.coordinate, field="coordinate")
-        record = await self._engine.get(CALLER.get(), coordinate, request.memory_type or None)
+        as_of = request.as_of if request.HasField("as_of") else None
+        record = await self._engine.get(CALLER.get(), coordinate, request.memory_type or None, as_of=as_of)
         return pb.GetResponse(record=_record(record))
 
     async def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
 import pytest
 
 from memory_runtime.engine import MemoryEngine
+from memory_runtime.engine.past import was_at_coordinate
 from memory_runtime.model.errors import NotFound
 from memory_runtime.model.records import Scope, StoreItem
 from memory_runtime.scoring.oracle import brute_force
@@ -105,6 +107,40 @@ def truth(engine: MemoryEngine, scope: Scope, counted: dict[float, Any], query: 
     (best,) = brute_force(rows, query, params=follower.params, k=10, partition=partition, now=engine.clock(), as_of=at)
     by_bytes = {one.bytes: number for one, number in ids.items()}
     return [by_bytes[row.id] for row in best]
+
+
+async def test_an_update_between_the_two_queries_hides_nothing(open_engine: Any, scope: Scope) -> None:
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(vector_dim=3, clock=clock)
+    start = clock.now
+    await engine.store(scope, item(1, [1, 0, 0], payload={"text": "Porto"}))
+    clock.now += DAY
+
+    class Interrupted:
+        """A view between whose first and second query the memory is updated."""
+
+        def __init__(self, view: Any) -> None:
+            self.view = view
+
+        def __getattr__(self, name: str) -> Any:
+            def ask(*given: Any, **named: Any) -> Any:
+                found = getattr(self.view, name)(*given, **named)
+                work.append(asyncio.run_coroutine_threadsafe(update(), loop))
+                work[-1].result(20)
+                return found
+
+            return ask
+
+    async def update() -> None:
+        await engine.store(scope, item(1, [0, 1, 0], payload={"text": "Lisbon"}, timestamp=start))
+
+    loop, work = asyncio.get_running_loop(), []  # type: ignore[var-annotated]
+    found = await engine.ledger.read(
+        lambda view: was_at_coordinate(Interrupted(view), scope, (1.0,), None, start + 1)  # type: ignore[arg-type]
+    )
+    assert work
+    assert found is not None
+    assert found.payload["text"] == "Porto"
 
 
 async def test_the_bounds_of_the_settings_hold(open_engine: Any, scope: Scope) -> None:

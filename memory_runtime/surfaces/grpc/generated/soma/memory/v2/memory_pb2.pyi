@@ -168,12 +168,14 @@ class RecallResponse(_message.Message):
     def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., seq: _Optional[int] = ..., as_of: _Optional[float] = ..., route: _Optional[str] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("coordinate", "memory_type")
+    __slots__ = ("coordinate", "memory_type", "as_of")
     COORDINATE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_TYPE_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
     coordinate: _containers.RepeatedScalarFieldContainer[float]
     memory_type: str
-    def __init__(self, coordinate: _Optional[_Iterable[float]] = ..., memory_type: _Optional[str] = ...) -> None: ...
+    as_of: float
+    def __init__(self, coordinate: _Optional[_Iterable[float]] = ..., memory_type: _Optional[str] = ..., as_of: _Optional[float] = ...) -> None: ...
 
 class GetResponse(_message.Message):
     __slots__ = ("record",)
