@@ -77,6 +77,11 @@ class Committer:
         head = transaction.work.head
         return Group(transaction.applied, head.generation, transaction.generation, head, self.memory.history)
 
+    @property
+    def rests(self) -> bool:
+        """Whether PostgreSQL was away when it was asked last: then a group is tried once, and not again and again."""
+        return self._away
+
     def rest(self) -> None:
         """PostgreSQL was seen to be away: the next group does not wait for it."""
         self._away = True

@@ -21,7 +21,7 @@ from memory_runtime.stores.postgres.schema import HEAD, KNOWN
 from memory_runtime.stores.postgres.session import run_apart
 from memory_runtime.stores.postgres.tracking import Mark
 from memory_runtime.stores.postgres.view import PostgresView
-from memory_runtime.stores.postgres.writer import MAX_GROUP, Job, Writer
+from memory_runtime.stores.postgres.writer import ADAPTER, MAX_GROUP, Job, Writer
 from memory_runtime.stores.resilience import BreakerPolicy, Guard, GuardPolicy, Retry
 from memory_runtime.stores.resilience.readers import MOST_WAITING, FairReaders
 from memory_runtime.stores.sessions import LedgerTransaction, LedgerView, Loaded
@@ -97,7 +97,7 @@ class PostgresLedger:
         self._links = Links(target, self._places)
         try:
             self._links.start()
-            writer = Writer(target, self._normalisers, self._observer, self._settings.vector_dim)
+            writer = Writer(target, self._normalisers, self._observer, self._settings.vector_dim, self._metrics)
             writer.connect()
             found = self.read_now(lambda view: following.moment(view.session, 0))  # type: ignore[attr-defined]
             writer.tracker.begin_at(Mark.at(found), following=False)
@@ -229,7 +229,7 @@ class PostgresLedger:
                 places=MOST_WAITING + self._places,
                 breaker=BreakerPolicy(reset_after=0.5, reset_most=2.0),
             )
-            guard = self._guards[loop] = Guard("postgres-ledger", policy, metrics=self._metrics)
+            guard = self._guards[loop] = Guard(ADAPTER, policy, metrics=self._metrics)
         return guard
 
     def read_now(self, query: Callable[[LedgerView], T]) -> T:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,10 +28,13 @@ from memory_runtime.stores.postgres.link import WriterLink
 from memory_runtime.stores.postgres.tracking import Tracker
 from memory_runtime.stores.postgres.transacting import PostgresTransaction
 from memory_runtime.stores.postgres.view import PostgresView
+from memory_runtime.telemetry.backends import BackendMetrics
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+ADAPTER: Final = "postgres-ledger"
+"""As the reads of the ledger are called in `soma_backend_*`."""
 MAX_GROUP: Final = 1024
 MAX_GROUP_WRITES: Final = 4096
 """Writes of one group, about: others wait for the turn while they are written."""
@@ -72,7 +76,14 @@ Outcome = tuple[Job[Any], Any, BaseException | None]
 class Writer:
     """`submit` and `nudge` may be called from any thread."""
 
-    def __init__(self, target: Target, factory: NormaliserFactory, observer: Observer | None, dim: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        factory: NormaliserFactory,
+        observer: Observer | None,
+        dim: int,
+        metrics: BackendMetrics | None = None,
+    ) -> None:
         self._link = WriterLink(target)
         self._committer = Committer(self._link, factory)
         self.tracker = Tracker(observer, dim)
@@ -81,6 +92,10 @@ class Writer:
         self._door = threading.Lock()
         self._closed = False
         self._nudged = threading.Event()
+        self._metrics = metrics
+        self._committing = False
+        if metrics is not None:
+            metrics.watch(ADAPTER, self._state)
         self.commits = 0
         self.ailment = ""
 
@@ -88,6 +103,10 @@ class Writer:
     def name(self) -> str:
         """What this writer's notices carry."""
         return str(self._committer.memory.writer)
+
+    def _state(self) -> tuple[int, int, int]:
+        """As a guard tells it: the circuit (2: a group is tried only once), commits under way, jobs that wait."""
+        return 2 * self._committer.rests, int(self._committing), self._queue.qsize()
 
     def connect(self) -> None:
         """Connects before the thread is started, so that the line of history is known. Raises Unavailable."""
@@ -193,7 +212,8 @@ class Writer:
 
         try:
             units = [unit for job in jobs for unit in job.units]
-            group = self._committer.commit(work, units, only_units=all(job.run is None for job in jobs))
+            with self._counted():
+                group = self._committer.commit(work, units, only_units=all(job.run is None for job in jobs))
         except Exception as error:
             self._refuse(jobs, error)
             return
@@ -207,6 +227,24 @@ class Writer:
                 job.future.set_result(result)
             else:
                 job.future.set_exception(failure)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Counts a group's commit with the calls to all back ends. When it is repeated is up to `Committer`."""
+        began, outcome = time.perf_counter(), "ok"
+        self._committing = True
+        try:
+            yield
+        except Exception as error:
+            if errors.is_lost(error) or isinstance(error, Unavailable):
+                outcome = "away"
+            else:
+                outcome = "refused" if errors.is_of_one(error) or isinstance(error, SomaError) else "error"
+            raise
+        finally:
+            self._committing = False
+            if self._metrics is not None:
+                self._metrics.record(ADAPTER, "commit", outcome, time.perf_counter() - began)
 
     def _refuse(self, jobs: Sequence[Job[Any]], error: Exception) -> None:
         """Nothing of the group is durable, or nobody knows. One unlucky unit must not fail the others."""

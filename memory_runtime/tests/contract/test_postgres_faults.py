@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from hack.services import Service
 from hack.services.proxy import FaultProxy
 from memory_runtime.model.errors import SomaError, Unavailable
+from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Applied, Unit
-from memory_runtime.stores.postgres import committing
+from memory_runtime.stores.postgres import PostgresLedger, committing
+from memory_runtime.telemetry.backends import BackendMetrics
 from memory_runtime.tests.contract.conftest import ask, named
 from memory_runtime.tests.contract.load import Load
-from memory_runtime.tests.ledgers import Place, identity, put
+from memory_runtime.tests.ledgers import DIM, Place, identity, normaliser, put
 
 pytestmark = pytest.mark.integration
 
@@ -111,6 +114,34 @@ async def test_a_replica_that_is_cut_off_answers_nothing_not_even_what_needs_no_
     await recovered(ledger)
     await readable(ledger)
     assert await ledger.read(lambda view: "unasked") == "unasked"
+
+
+async def test_commits_are_counted_and_watched_as_calls_to_any_back_end(database: str, proxy: FaultProxy) -> None:
+    registry = CollectorRegistry()
+
+    def said(what: str, **labels: str) -> float:
+        return registry.get_sample_value(f"soma_backend_{what}", {"adapter": "postgres-ledger", **labels}) or 0.0
+
+    settings = SMFSettings(mode="distributed", postgres_url=proxy.url(database), vector_dim=DIM)
+    ledger = PostgresLedger(settings, normalisers=normaliser, observer=lambda _: None, metrics=BackendMetrics(registry))
+    await asyncio.to_thread(ledger.open)
+    try:
+        await ledger.commit(Unit([put(1)]))
+        assert said("calls_total", operation="commit", outcome="ok") == 1
+        assert said("call_seconds_count", operation="commit") == 1
+        assert (said("circuit_state"), said("calls_active"), said("calls_waiting")) == (0, 0, 0)
+        proxy.cut()
+        with pytest.raises(Unavailable):
+            await ledger.commit(Unit([put(2)]))
+        assert said("calls_total", operation="commit", outcome="away") == 1
+        assert said("circuit_state") == 2
+        proxy.heal()
+        await recovered(ledger)
+        assert said("calls_total", operation="commit", outcome="ok") >= 2
+        await readable(ledger)
+        assert said("circuit_state") == 0
+    finally:
+        await asyncio.to_thread(ledger.close)
 
 
 def break_commit(monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]) -> list[str]:
