@@ -31,7 +31,7 @@ TOGETHER: Final = (
         "memory_runtime/stores/postgres/tracking.py",
         "        if found.head.seq < self.applied or _differ(found.asked, self._history):\n",
         "        if found.head.seq < self.applied:\n",
-        f"{_LOST}::test_rows_put_in_place_under_a_running_server_are_noticed_by_their_token",
+        f"{_LOST}::test_rows_put_in_place_under_a_running_server_are_noticed_by_their_token[follower-alone]",
     ),
     Mutant(
         "another-server-same-lineage",

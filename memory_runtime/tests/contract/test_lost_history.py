@@ -241,7 +241,19 @@ async def test_a_restored_volume_and_a_clone_are_lines_of_their_own(
     assert writer.lineage not in lines[1]
 
 
-async def test_rows_put_in_place_under_a_running_server_are_noticed_by_their_token(shared: Place) -> None:
+DATA_ONLY_RESTORE = (
+    "DELETE FROM memories_text WHERE row > 2",
+    "DELETE FROM vectors WHERE row > 2",
+    "DELETE FROM memories WHERE seq > 2",
+    "DELETE FROM outbox WHERE seq > 2",
+    "UPDATE ledger_head SET seq = 2, rows = 2, documents = 2, tokens = 2, writer = NULL,"
+    " history = (SELECT history FROM outbox WHERE seq = 2)",
+)
+"""Back to the second change; neither server nor table is another one."""
+
+
+@pytest.mark.parametrize("others", [True, False], ids=["with-the-writer-of-before", "follower-alone"])
+async def test_rows_put_in_place_under_a_running_server_are_noticed_by_their_token(shared: Place, others: bool) -> None:
     follower = Follower.on(shared)
     writer = shared.open()
     follower.ledger.catch_up()
@@ -249,21 +261,16 @@ async def test_rows_put_in_place_under_a_running_server_are_noticed_by_their_tok
     await follower.until(lambda: follower.ledger.head_seq == 4)
     line = follower.ledger.lineage
     async with follower.not_looking():
-        # a data-only restore: neither server nor table is another one
-        for sql in (
-            "DELETE FROM memories_text WHERE row > 2",
-            "DELETE FROM vectors WHERE row > 2",
-            "DELETE FROM memories WHERE seq > 2",
-            "DELETE FROM outbox WHERE seq > 2",
-            "UPDATE ledger_head SET seq = 2, rows = 2, documents = 2, tokens = 2, writer = NULL,"
-            " history = (SELECT history FROM outbox WHERE seq = 2)",
-        ):
+        if not others:
+            # or it sees that the head has gone back, begins another line, and so tells the follower
+            await asyncio.to_thread(writer.close)
+        for sql in DATA_ONLY_RESTORE:
             await asyncio.to_thread(shared.ask, sql)
         other = shared.open()
         await write(other, 10, 2)
     await follower.until(lambda: True in follower.lost)
     await follower.until(lambda: follower.ledger.lineage not in {"", line})
     # the writer of before wrote 3 and 4 of the history that is gone: its index is told, too
-    await write(writer, 20, 1)
+    await write(writer if others else other, 20, 1)
     await follower.until(lambda: follower.applied[-1].receipt.id == identity(20))
     assert shared.half_visible() == dict.fromkeys(shared.half_visible(), 0)
