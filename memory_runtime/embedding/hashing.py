@@ -7,7 +7,6 @@ unit norm.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import struct
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from memory_runtime.embedding.contract import Vectors
+from memory_runtime.model.threads import in_thread
 
 _WORD = re.compile(r"\w+")
 _NGRAM = 4
@@ -48,7 +48,7 @@ class HashProvider:
         """Unit vectors [n, dim], computed off the event loop when there are many."""
         if len(texts) <= 4:
             return self.embed_now(texts)
-        return await asyncio.to_thread(self.embed_now, texts)
+        return await in_thread(self.embed_now, texts)
 
     def embed_now(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors [n, dim], in the calling thread."""

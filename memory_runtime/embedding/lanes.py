@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from memory_runtime.embedding.contract import Vectors
 from memory_runtime.model.errors import Unavailable
+from memory_runtime.model.threads import raisable
 
 
 @dataclass(slots=True)
@@ -73,9 +74,9 @@ class Lane:
             return
         try:
             vectors = self._encode([text for job in jobs for text in job.texts])
-        except Exception as error:  # the thread must outlive any failure; every caller is told of it
+        except BaseException as error:  # the thread must outlive any failure; every caller is told of it
             for job in jobs:
-                job.future.set_exception(error)
+                job.future.set_exception(raisable(error))
             return
         start = 0
         for job in jobs:

@@ -54,6 +54,7 @@ from memory_runtime.model.errors import (
     Unavailable,
 )
 from memory_runtime.model.records import DeleteReceipt, Edge, MemoryRecord, Scope, StoreItem, StoreReceipt, Vector
+from memory_runtime.model.threads import in_thread
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.answer_size import answer_of
 from memory_runtime.stores.contracts import EdgeKey
@@ -129,7 +130,7 @@ class MemoryEngine:
         """
         self.heartbeat.start()
         self._opening = asyncio.ensure_future(
-            asyncio.to_thread(
+            in_thread(
                 open_and_load,
                 self.ledger,
                 self.follower,
@@ -168,7 +169,7 @@ class MemoryEngine:
             await stop_all(*self._parts_to_stop())
         finally:
             # whatever ended badly before: what is queued is committed, and the directory given back
-            await asyncio.to_thread(self.ledger.close)
+            await in_thread(self.ledger.close)
             self.provider.close()
 
     def _parts_to_stop(self) -> list[Callable[[], Awaitable[None]]]:

@@ -22,6 +22,7 @@ from memory_runtime.engine.sampling import Sampling
 from memory_runtime.model.actor import current_actor
 from memory_runtime.model.duration import parse_half_life
 from memory_runtime.model.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unprocessable
+from memory_runtime.model.threads import in_thread
 from memory_runtime.scoring import ScoringParams
 from memory_runtime.scoring.gates import Change, Effect, Finding, Gate, advise, changed, penalty_effect
 from memory_runtime.settings import SMFSettings
@@ -118,7 +119,7 @@ class Gates:
         return [GateState(finding, self._applied.get(finding.gate)) for finding in await self._findings()]
 
     async def _findings(self) -> list[Finding]:
-        measured = await asyncio.to_thread(
+        measured = await in_thread(
             measure,
             self._follower,
             self._sampling,
@@ -202,7 +203,7 @@ class Gates:
             answers = self._sampling.approximate()
             return penalty_effect(answers, change["residual_penalty"] / self._follower.params.residual_penalty)
         gone: Collection[bytes] = await self._retention.leaving() if "retention_enabled" in change else ()
-        return await asyncio.to_thread(
+        return await in_thread(
             try_out,
             self._follower,
             self._sampling.recent()[-REPLAYED:],
@@ -225,7 +226,7 @@ class Gates:
         if given_up or params.vector_storage != before.vector_storage:
             await refill(self._ledger, self._follower, self._settings, self._clock)
         else:
-            await asyncio.to_thread(self._follower.index.set_params, params)
+            await in_thread(self._follower.index.set_params, params)
 
     async def _keep(self, applied: dict[Gate, Applied], entry: AuditEntry) -> None:
         text = json.dumps({gate.value: asdict(one) for gate, one in applied.items()}, sort_keys=True)

@@ -17,6 +17,7 @@ import numpy as np
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.reembed import Reembedder
 from memory_runtime.model.errors import SomaError
+from memory_runtime.model.threads import in_thread
 from memory_runtime.stores.contracts import Delete, Unit
 from memory_runtime.stores.sessions import Ledger, LedgerView, Loaded
 from memory_runtime.telemetry.metrics import Metrics
@@ -143,7 +144,7 @@ class Housekeeper:
             await self.refold(REFOLD_SECONDS)
 
     async def _maintain(self, quiet: bool) -> None:
-        await asyncio.to_thread(self._follower.index.maintain, quiet=quiet)
+        await in_thread(self._follower.index.maintain, quiet=quiet)
 
     async def refold(self, seconds: float) -> bool:
         """Indexes texts that an older release indexed by other words, for about so long; True once none is left.
@@ -176,7 +177,7 @@ class Housekeeper:
 
     async def measure(self) -> None:
         """Sets the gauges that cost a pass over the index: too dear for every scrape."""
-        stats = await asyncio.to_thread(self._follower.index.stats)
+        stats = await in_thread(self._follower.index.stats)
         metrics = self._metrics
         metrics.norm_error_max.set(stats.norm_error_max)
         metrics.decay_active.set(stats.decay_active)

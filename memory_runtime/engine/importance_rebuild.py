@@ -23,6 +23,7 @@ from memory_runtime.engine.refilling import refill
 from memory_runtime.engine.sampling import Sampling
 from memory_runtime.model.actor import current_actor
 from memory_runtime.model.errors import Conflict, Unprocessable
+from memory_runtime.model.threads import in_thread
 from memory_runtime.scoring import ImportanceNormaliser
 from memory_runtime.scoring.gates import Effect
 from memory_runtime.scoring.importance import Mapping, fit
@@ -101,7 +102,7 @@ class ImportanceRebuild:
         samples, count, mapping = await self._fitted(tenant)
         recent = [one for one in self._sampling.recent() if one.tenant == tenant][-REPLAYED:]
         old = _normaliser(await self._ledger.read(lambda view: view.normaliser_state(tenant)))
-        effect = await asyncio.to_thread(
+        effect = await in_thread(
             try_out,
             self._follower,
             recent,

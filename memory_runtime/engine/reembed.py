@@ -20,6 +20,7 @@ from memory_runtime.embedding.switching import SwitchingProvider
 from memory_runtime.engine.following import Follower
 from memory_runtime.engine.gate import Gate
 from memory_runtime.model.errors import SomaError, Unavailable
+from memory_runtime.model.threads import in_thread
 from memory_runtime.scoring import ExactIndex
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.contracts import TailTrimmed
@@ -149,7 +150,7 @@ class Reembedder:
             await self._embed_missing(target)
             seq = self._ledger.head_seq
             index = ExactIndex(target.dim, self._follower.params, self._clock)
-            await asyncio.to_thread(self._fill, index)
+            await in_thread(self._fill, index)
             async with self._gate.alone():
                 if self._provider.target is target and await self._swap(target, index, seq):
                     log.info("re-embedded to %s in %.1f s", target.revision, time.monotonic() - began)

@@ -25,6 +25,7 @@ from memory_runtime.model.actor import current_actor
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate
 from memory_runtime.model.errors import InvalidArgument, NotFound, SomaError, Unprocessable
 from memory_runtime.model.records import MemoryRecord, Scope
+from memory_runtime.model.threads import in_thread
 from memory_runtime.scoring.retention import Chosen, Extent, Lowest, RetentionRows, RetentionWeights, rows_of
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import AuditEntry
@@ -279,7 +280,7 @@ class Retention:
         kept = await self._ledger.read(lambda view: view.kept([one.row for one in chosen]))
         if not kept:
             return [], 0
-        archive = await asyncio.to_thread(self.archives.write, scope, kept)
+        archive = await in_thread(self.archives.write, scope, kept)
         by_row = {one.row: one.reason for one in chosen}
         reasons = {one.record.id: by_row[one.row] for one in kept}
         gone = await self._purge(scope, archive, kept, reasons)
@@ -320,7 +321,7 @@ class Retention:
 
     async def listed(self, scope: Scope) -> list[Archive]:
         """The scope's archives, oldest first."""
-        return await asyncio.to_thread(self.archives.listed, scope)
+        return await in_thread(self.archives.listed, scope)
 
     async def restore(self, scope: Scope, name: str, *, pin: bool = False, actor: str = "") -> Restored:
         """Puts an archive's memories back, with the i, times, accesses and links that they had; `pin` keeps them.
@@ -328,7 +329,7 @@ class Retention:
         What lives at an id is left as it is, so restoring twice changes nothing. A vector of another embedding
         revision is made anew from the payload. Raises NotFound, Conflict for a damaged file or another dimension.
         """
-        kept = await asyncio.to_thread(self.archives.read, scope, name)
+        kept = await in_thread(self.archives.read, scope, name)
         memories = await as_puts(kept, self._provider, self._settings.vector_dim, pin=pin)
         now = self._clock()
         entry = AuditEntry(

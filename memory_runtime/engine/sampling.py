@@ -24,6 +24,7 @@ from memory_runtime.engine.recalling import Query
 from memory_runtime.engine.types import Hit, RecallResult
 from memory_runtime.engine.vectors.truth import ledger_truth
 from memory_runtime.model.records import Scope, Vector
+from memory_runtime.model.threads import raising_only_errors
 from memory_runtime.scoring import Partition, ScoredRow, Unset
 from memory_runtime.scoring.census import oracle, recall_at
 from memory_runtime.scoring.search import View
@@ -164,7 +165,7 @@ class Sampling:
             while self._waiting and not self._stop.is_set():
                 sample = self._waiting.popleft()
                 with contextlib.suppress(Interrupted):
-                    recall, owed = await loop.run_in_executor(self._thread, self._compare, sample)
+                    recall, owed = await loop.run_in_executor(self._thread, raising_only_errors, self._compare, sample)
                     self._publish(sample, recall)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), owed)

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from memory_runtime.engine.following import Checkpoint, Follower, Names, same_rows
 from memory_runtime.model.errors import SomaError
+from memory_runtime.model.threads import in_thread
 from memory_runtime.scoring import ExactIndex, SnapshotUnusable
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Applied, Collection, TailTrimmed
@@ -159,7 +160,7 @@ class Snapshots:
         taken = await self._ledger.exclusively(self._take)
         if taken is None:
             return False
-        writing = asyncio.ensure_future(asyncio.to_thread(self._write, taken))
+        writing = asyncio.ensure_future(in_thread(self._write, taken))
         try:
             return await asyncio.shield(writing)
         except asyncio.CancelledError:

@@ -26,6 +26,7 @@ from memory_runtime.events.poison import Poison
 from memory_runtime.events.registry import register
 from memory_runtime.model.coordinates import canonical_coordinate
 from memory_runtime.model.records import MemoryRecord
+from memory_runtime.model.threads import in_thread
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import Change, Lineage, Operation
 from memory_runtime.stores.sessions import Ledger, LedgerView
@@ -168,7 +169,7 @@ class KafkaSink:
         publisher: Publisher,
     ) -> None:
         # in a thread: a thousand vectors take longer to write out than a request may wait for the event loop
-        sent, letters = await asyncio.to_thread(self._encoded, changes, records, publisher)
+        sent, letters = await in_thread(self._encoded, changes, records, publisher)
         waiting = [
             await producer.send(self._topic, one.event.value, one.event.key, headers=one.event.headers) for one in sent
         ]
@@ -242,7 +243,7 @@ class KafkaSink:
         Their event ids are those of the changes that made them so: who has seen those sees nothing new.
         """
         head = await self._ledger.read(lambda view: view.head())
-        ids = await asyncio.to_thread(self._all_ids)
+        ids = await in_thread(self._all_ids)
         for start in range(0, len(ids), _REBUILD_ROWS):
             part = ids[start : start + _REBUILD_ROWS]
             found = await self._ledger.read(lambda view, part=part: view.by_ids(part))  # type: ignore[misc]

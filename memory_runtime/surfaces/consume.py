@@ -13,6 +13,7 @@ from memory_runtime.events.consumer import Consumer
 from memory_runtime.events.dlq_consumer import DlqConsumer
 from memory_runtime.events.gaps import Positions
 from memory_runtime.model import failpoints
+from memory_runtime.model.threads import in_thread
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.collector import keep_what_is_there
 from memory_runtime.surfaces.consumer_probes import ProbeServer, Vitals, serve_probes
@@ -42,7 +43,7 @@ async def consume(settings: SMFSettings, *, dead_letters: bool = False) -> None:
     port = int(server.server_port)
     vitals.heartbeat.start()
     intake = build_intake(settings)
-    await asyncio.to_thread(intake.open)
+    await in_thread(intake.open)
     keep_what_is_there()
     vitals.ready = True
     role = "dead letters" if dead_letters else "events"
@@ -51,11 +52,11 @@ async def consume(settings: SMFSettings, *, dead_letters: bool = False) -> None:
         await _consumer(settings, intake, metrics, dead_letters=dead_letters).run(stop)
     finally:
         await vitals.heartbeat.stop()
-        await asyncio.to_thread(intake.close)
+        await in_thread(intake.close)
         server.shutdown()
         server.server_close()
         if traces is not None:
-            await asyncio.to_thread(traces.shutdown)
+            await in_thread(traces.shutdown)
         log.info("stopped")
 
 

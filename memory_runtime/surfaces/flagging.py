@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from memory_runtime.flags import Flags
+from memory_runtime.model.threads import in_thread
 from memory_runtime.settings import LoadedSettings, SettingsError, SMFSettings, reload_settings
 from memory_runtime.telemetry.supervision import Supervisor, stop_all
 
@@ -91,7 +92,7 @@ class FlagWatch:
                 log.exception("the settings could not be taken over")
 
     async def _stamped(self) -> Hashable:
-        return None if self._stamp is None else await asyncio.to_thread(self._stamp)
+        return None if self._stamp is None else await in_thread(self._stamp)
 
     def _listener(self, settings: SMFSettings) -> ConfigWatcher | None:
         if settings.kafka_bootstrap_servers is None or not (settings.etcd_endpoints or self._reread):
@@ -114,7 +115,7 @@ class FlagWatch:
             return
         async with self._reading:
             try:
-                loaded = await asyncio.to_thread(self._reread)
+                loaded = await in_thread(self._reread)
             except SettingsError as error:
                 log.error("the settings stay as they were: %s", error)  # noqa: TRY400 -- one sentence says it all
                 return

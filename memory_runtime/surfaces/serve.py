@@ -21,6 +21,7 @@ from memory_runtime.engine.ingesting import Ingestor
 from memory_runtime.events import Pipeline, Sink
 from memory_runtime.events.brokers import brokers, without_the_extra
 from memory_runtime.model import failpoints
+from memory_runtime.model.threads import in_thread
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.surfaces.collector import keep_what_is_there
 from memory_runtime.surfaces.flagging import FlagWatch, Reread, Stamp
@@ -147,7 +148,7 @@ async def serve(settings: SMFSettings, reread: Reread | None = None, stamp: Stam
         await service.engine.close()
         await heartbeat.stop()
         if traces is not None:
-            await asyncio.to_thread(traces.shutdown)
+            await in_thread(traces.shutdown)
         log.info("stopped")
 
 

@@ -16,6 +16,7 @@ from memory_runtime.engine.vectors.placement import Placement
 from memory_runtime.engine.vectors.reconcile import Reconciler, Reconciliation
 from memory_runtime.engine.vectors.route import ApproximateRoute
 from memory_runtime.model.errors import SomaError, Unprocessable
+from memory_runtime.model.threads import in_thread
 from memory_runtime.settings import SettingsError, SMFSettings
 from memory_runtime.stores.contracts import Collection
 from memory_runtime.stores.interfaces import StoreWiped
@@ -126,7 +127,7 @@ class VectorKeeper:
         turn = 0
         while True:
             try:
-                given_up = await asyncio.to_thread(self._follower.keep_within_budget)
+                given_up = await in_thread(self._follower.keep_within_budget)
                 if given_up:
                     log.info("the index gave up %d rows beyond its budget", given_up)
                 self._measure()

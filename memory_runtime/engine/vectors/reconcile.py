@@ -7,7 +7,6 @@ more: what the relay has yet to deliver is no difference.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 import uuid
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from memory_runtime.engine.vectors.backing import Stamp, VectorBacking
 from memory_runtime.engine.vectors.feed import SINK, VectorFeed
+from memory_runtime.model.threads import in_thread
 from memory_runtime.stores.contracts import Lineage
 from memory_runtime.stores.interfaces import VectorRemoval
 from memory_runtime.stores.lineages import abandoned, lineage_of
@@ -156,7 +156,7 @@ class Reconciler:
         delivered = await self._ledger.read(_delivered)
         ours, theirs, strangers = await self._ledger_hashes(), RangeHashes(), RangeHashes()
         async for page in self._store.stamps():
-            await asyncio.to_thread(self._count, theirs, strangers, page)
+            await in_thread(self._count, theirs, strangers, page)
         # tombstones apart, a point of another layout is a difference wherever it is
         ranges = sorted({*ours.differing(theirs), *np.flatnonzero(strangers.sums.any(axis=1)).tolist()})
         differences = [one for number in ranges for one in await self._differences(number, ours, theirs)]
@@ -190,7 +190,7 @@ class Reconciler:
         hashes, after = RangeHashes(), bytes(16)
         while stamps := await self._ledger.read(partial(_stamps, after, PAGE)):
             ids, seqs = [key for key, _ in stamps], [seq for _, seq in stamps]
-            await asyncio.to_thread(hashes.add, ids, seqs)
+            await in_thread(hashes.add, ids, seqs)
             after = ids[-1]
         return hashes
 

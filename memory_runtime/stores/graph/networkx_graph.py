@@ -5,7 +5,6 @@ About 1 KB an edge. Every edge beyond `max_edges` is refused: a graph that outgr
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from memory_runtime.model.canonical import canonical_json
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate
 from memory_runtime.model.errors import Unavailable
 from memory_runtime.model.records import Edge, Scope
+from memory_runtime.model.threads import in_thread
 from memory_runtime.stores.contracts import Neighbor
 from memory_runtime.stores.graph.mirror import NOWHERE, Edits, W, filling, overtaken
 from memory_runtime.stores.walking import NeighborWalk, PathWalk, Step, step_of
@@ -148,7 +148,7 @@ class NetworkXGraph:
     async def walk(self, begin: Callable[[], W], scope: Scope, link_type: str | None) -> tuple[W, int]:
         """A walk on a thread, during which nothing is written."""
         self._check()
-        return await asyncio.to_thread(self._walk, begin(), scope, link_type)
+        return await in_thread(self._walk, begin(), scope, link_type)
 
     def _walk(self, walk: W, scope: Scope, link_type: str | None) -> tuple[W, int]:
         with self._lock:

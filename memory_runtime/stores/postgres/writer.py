@@ -20,6 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.failpoints import reach
+from memory_runtime.model.threads import raisable, raising_only_errors
 from memory_runtime.stores.contracts import Committed, NormaliserFactory, Observer, Unit
 from memory_runtime.stores.postgres import errors
 from memory_runtime.stores.postgres.committing import Committer
@@ -58,6 +59,10 @@ class Job(Generic[T]):
     def start(self) -> bool:
         """False when the caller went away before anything was written."""
         return self.future.running() or self.future.set_running_or_notify_cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Tells the caller."""
+        self.future.set_exception(raisable(error))
 
     @property
     def weight(self) -> int:
@@ -201,7 +206,7 @@ class Writer:
             log.exception("the writer failed")
             for job in jobs:
                 if not job.future.done():
-                    job.future.set_exception(error)
+                    job.fail(error)
 
     def _run_group(self, jobs: Sequence[Job[Any]]) -> None:
         outcomes: list[Outcome] = []
@@ -226,7 +231,7 @@ class Writer:
             if failure is None:
                 job.future.set_result(result)
             else:
-                job.future.set_exception(failure)
+                job.fail(failure)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -266,7 +271,7 @@ class Writer:
         for job in jobs:
             one = errors.again(answer)
             one.__cause__ = error if one is not error else None
-            job.future.set_exception(one)
+            job.fail(one)
 
     def _run_apart(self, job: Job[Any]) -> None:
         """Each unit of the job in a group of its own."""
@@ -282,11 +287,11 @@ class Writer:
         try:
             with self._link.reading("ISOLATION LEVEL REPEATABLE READ READ ONLY") as session:
                 self.tracker.reach_head(session)
-                result = job.alone(PostgresView(session))
+                result = raising_only_errors(job.alone, PostgresView(session))
         except Exception as error:
             log.warning("a look at the ledger failed: %s", error)
             answer: Exception = errors.in_words(error) if isinstance(error, errors.Failures) else error
-            job.future.set_exception(answer)
+            job.fail(answer)
             return
         job.future.set_result(result)
 
@@ -340,7 +345,7 @@ def _execute(transaction: PostgresTransaction, jobs: Sequence[Job[Any]]) -> Iter
         yield from _execute_units(transaction, waiting)
         waiting = []
         try:
-            yield job, job.run(transaction), None
+            yield job, raising_only_errors(job.run, transaction), None
         except SomaError as refusal:
             yield job, None, refusal
         reach("mid-group")

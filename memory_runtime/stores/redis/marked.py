@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
 
+from memory_runtime.model.errors import Internal
 from memory_runtime.stores.keyvalue.values import batches
 from memory_runtime.stores.redis.connecting import RedisClient
 from memory_runtime.stores.resilience import Guard, Retry
@@ -229,7 +230,9 @@ class _Line:
                 batch.append(self._waiting.popleft())
                 count += len(batch[-1][0])
             try:
-                answers = iter(await self._send([command for commands, _ in batch for command in commands]))
+                answers = await self._send([command for commands, _ in batch for command in commands])
+                if len(answers) != count:
+                    raise Internal(f"redis answered {len(answers)} of {count} commands")  # noqa: TRY301 -- told to all
             except BaseException as error:
                 for _, future in batch:
                     if not future.done():
@@ -237,8 +240,10 @@ class _Line:
                 if not isinstance(error, Exception):
                     raise
                 continue
+            start = 0
             for commands, future in batch:
-                mine = [next(answers) for _ in commands]
+                mine = answers[start : start + len(commands)]
+                start += len(commands)
                 if not future.done():
                     future.set_result(mine)
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from memory_runtime.model.actor import current_tenant
 from memory_runtime.model.errors import Unavailable
+from memory_runtime.model.threads import raisable
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ class FairReaders:
         try:
             answer = job.context.run(job.work, *job.arguments)
         except BaseException as error:  # the caller's, whatever it is
-            failure = error
+            failure = raisable(error)
         with self._lock:
             self._busy -= 1
             self._at_work[tenant] -= 1

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from memory_runtime.model.errors import SomaError, Unavailable
 from memory_runtime.model.failpoints import reach
+from memory_runtime.model.threads import raisable, raising_only_errors
 from memory_runtime.stores.contracts import NormaliserFactory, NormaliserState, Observer
 from memory_runtime.stores.sqlite import arriving, lineage
 from memory_runtime.stores.sqlite.opening import Failures, connect, in_words, is_damage, is_refusal
@@ -43,6 +44,10 @@ class _Job(Generic[T]):
     def start(self) -> bool:
         """False when the caller went away before anything was written."""
         return self.future.running() or self.future.set_running_or_notify_cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Tells the caller."""
+        self.future.set_exception(raisable(error))
 
 
 def _for_writing(path: Path) -> sqlite3.Connection:
@@ -138,7 +143,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 try:
-                    results.append((job, job.run(transaction), None))
+                    results.append((job, raising_only_errors(job.run, transaction), None))
                     reach("mid-group")
                 except SomaError as refusal:
                     results.append((job, None, refusal))
@@ -156,7 +161,7 @@ class Writer:
             if failure is None:
                 job.future.set_result(result)
             else:
-                job.future.set_exception(failure)
+                job.fail(failure)
 
     def _publish(self, transaction: SQLiteTransaction) -> None:
         if not transaction.applied:
@@ -182,7 +187,7 @@ class Writer:
         log.error("a commit failed: %s", error, exc_info=not isinstance(error, Failures))
         answer = in_words(error) if isinstance(error, Failures) else error
         answer.__cause__ = error if answer is not error else None
-        jobs[0].future.set_exception(answer)
+        jobs[0].fail(answer)
 
     def _undo(self, error: Exception) -> None:
         try:
@@ -236,7 +241,7 @@ class Writer:
 def _answer(jobs: Sequence[_Job[Any]], error: Exception) -> None:
     for job in jobs:
         if not job.future.done():
-            job.future.set_exception(error)
+            job.fail(error)
 
 
 def _parts(jobs: Sequence[_Job[Any]]) -> Iterator[list[_Job[Any]]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from memory_runtime.model.threads import in_thread
 from memory_runtime.stores.answer_size import answer_bound, too_large
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ AT_ONCE: Final = 16
 
 async def bounded(make: Callable[[Sequence[T]], Any], found: Sequence[T]) -> Any:
     """`make(found)`, a message. Raises PayloadTooLarge."""
-    answer = make(found) if len(found) <= AT_ONCE else await asyncio.to_thread(make, found)
+    answer = make(found) if len(found) <= AT_ONCE else await in_thread(make, found)
     most = answer_bound()
     if answer.ByteSize() > most:
         raise too_large(most)

@@ -6,7 +6,6 @@ every probe, for two seconds.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -15,6 +14,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from memory_runtime.model.threads import in_thread
 from memory_runtime.stores.answer_size import too_large
 
 AT_ONCE: Final = 256 * 1024
@@ -92,8 +92,8 @@ class _Large(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.to_thread(self._bounded.take, float("inf"))
-        body = memoryview(await asyncio.to_thread(b"".join, self._bounded.parts))
+        await in_thread(self._bounded.take, float("inf"))
+        body = memoryview(await in_thread(b"".join, self._bounded.parts))
         self._bounded.parts.clear()
         self.headers["content-length"] = str(len(body))
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -580,3 +580,34 @@ async def test_of_two_lines_of_an_origin_the_later_one_stands_and_an_abandoned_f
         ]
     )
     assert [one.late for one in fates] == [False, True, False]
+
+
+async def test_a_query_that_ends_an_iteration_leaves_nobody_waiting(place: Place) -> None:
+    """asyncio cannot set a StopIteration on a future: the caller would wait for ever."""
+    ledger = place.open()
+
+    def ending(_: Any) -> Any:
+        return next(iter(()))
+
+    def left(_: Any) -> Any:
+        raise SystemExit(3)
+
+    for work, name in ((ending, "StopIteration"), (left, "SystemExit")):
+        for ask in (ledger.read, ledger.transact, ledger.exclusively):
+            with pytest.raises(RuntimeError, match=f"raised {name}"):
+                await asyncio.wait_for(ask(work), 20)
+        with pytest.raises(RuntimeError, match=f"raised {name}"):
+            await asyncio.get_running_loop().run_in_executor(None, ledger.write_now, work)
+    # in one group with others, it alone fails
+    fates = await asyncio.wait_for(
+        asyncio.gather(
+            *(ledger.commit(Unit([put(n)])) for n in range(4)),
+            *(ledger.transact(work) for work in (ending, left)),
+            *(ledger.commit(Unit([put(n)])) for n in range(4, 8)),
+            return_exceptions=True,
+        ),
+        20,
+    )
+    assert [type(fate) for fate in fates] == [Committed] * 4 + [RuntimeError] * 2 + [Committed] * 4
+    assert await ledger.read(lambda view: view.get(identity(7))) is not None
+    assert sum((await ledger.counts()).values()) == 8

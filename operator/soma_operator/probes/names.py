@@ -69,8 +69,10 @@ class Names:
             problem: OSError | None = None
             try:
                 found = self._lookup(host)
-            except (OSError, UnicodeError) as error:
-                problem = error if isinstance(error, OSError) else OSError("not a name")
+            except OSError as error:
+                problem = error
+            except Exception:  # such as a name with a NUL: whoever waits must hear of it
+                problem = OSError("not a name")
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(settle, found, problem)
 
