@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 from memory_runtime.embedding.switching import SwitchingProvider
@@ -230,21 +230,31 @@ class MemoryEngine:
         return (await self._store(scope, [check_item(scope, item, self.settings)], "store", idempotency_key))[0]
 
     async def store_bulk(
-        self, scope: Scope, items: Sequence[StoreItem], *, idempotency_key: str | None = None
+        self,
+        scope: Scope,
+        items: Sequence[StoreItem],
+        *,
+        idempotency_key: str | None = None,
+        replace: bool = False,
     ) -> list[StoreReceipt]:
-        """Stores all items or none, in order. Errors as of `store`, naming `items[3].payload` and the like."""
+        """Stores all items or none, in order. Errors as of `store`, naming `items[3].payload` and the like.
+
+        With `replace` each is a new memory: the one there is deleted with its accesses, versions and links in the same
+        transaction. Raises Conflict also where that one is under a legal hold.
+        """
         checked = [check_item(scope, item, self.settings, path=f"items[{at}].") for at, item in enumerate(items)]
-        return await self._store(scope, checked, "store_bulk", idempotency_key) if checked else []
+        operation = "replace_bulk" if replace else "store_bulk"
+        return await self._store(scope, checked, operation, idempotency_key, replace=replace) if checked else []
 
     async def _store(
-        self, scope: Scope, checked: Sequence[Checked], operation: str, key: str | None
+        self, scope: Scope, checked: Sequence[Checked], operation: str, key: str | None, *, replace: bool = False
     ) -> list[StoreReceipt]:
         async with self._serving():
             self._refuse_beyond_cap(scope, len(checked))
             types = self._types.room_for(scope.tenant, {one.item.memory_type for one in checked})
             with types, self.metrics.storing(scope.namespace, len(checked)):
                 digest = body_hash(checked) if key is not None else ""
-                return await self._storekeeper.store(scope, checked, operation, key, digest)
+                return await self._storekeeper.store(scope, checked, operation, key, digest, replace=replace)
 
     def _refuse_beyond_cap(self, scope: Scope, more: int) -> None:
         cap = self.settings.max_memory_size
@@ -346,6 +356,15 @@ class MemoryEngine:
         coordinate = make_coordinate(coordinate)
         async with self._serving():
             return await self._storekeeper.delete(scope, coordinate, memory_type)
+
+    async def delete_others(self, scope: Scope, coordinate: Coordinate, stay: Container[str]) -> int:
+        """Deletes what is at the coordinate of other memory types than these, if one of these lives there.
+
+        Returns how many went. Raises Conflict for a memory under a legal hold; then none of them went.
+        """
+        coordinate = make_coordinate(coordinate)
+        async with self._serving():
+            return await self._storekeeper.delete_others(scope, coordinate, stay)
 
     async def keyword_search(
         self,
@@ -477,17 +496,20 @@ class MemoryEngine:
         async with self._serving():
             return await graphing.page(self.ledger, scope, after, limit)
 
-    async def import_memories(self, scope: Scope, memories: Sequence[ExportedMemory], *, actor: str = "") -> Imported:
+    async def import_memories(
+        self, scope: Scope, memories: Sequence[ExportedMemory], *, actor: str = "", replace: bool = False
+    ) -> Imported:
         """Puts exported memories back as they were: times, importance, accesses, holds, expiry, to the last bit.
 
-        Where one lives already it is stored over it, as its next version. Raises what `store_bulk` does.
+        Where one lives already it is stored over it, as its next version, or with `replace` in its place. Raises what
+        `store_bulk` does.
         """
         checked = [check_exported(scope, one, self.settings, path=f"items[{at}].") for at, one in enumerate(memories)]
         async with self._serving():
             self._refuse_beyond_cap(scope, len(checked))
             types = self._types.room_for(scope.tenant, {one.checked.item.memory_type for one in checked})
             with types, self.metrics.storing(scope.namespace, len(checked)):
-                return await self._importer.put_in(scope, checked, actor)
+                return await self._importer.put_in(scope, checked, actor, replace=replace)
 
     async def neighbors(
         self, scope: Scope, coordinate: Coordinate, *, link_type: str | None = None, hops: int = 1, limit: int = 10

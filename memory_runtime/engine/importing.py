@@ -19,14 +19,15 @@ import numpy as np
 from memory_runtime.embedding import EmbeddingProvider
 from memory_runtime.engine.restoring import as_puts
 from memory_runtime.engine.validation import Checked, check_item, check_time
-from memory_runtime.engine.writing import Storekeeper
+from memory_runtime.engine.writing import Storekeeper, replaced
 from memory_runtime.model.actor import current_actor
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import MemoryRecord, Scope, StoreItem, Vector
 from memory_runtime.settings import SMFSettings
 from memory_runtime.stores.contracts import AuditEntry, Put
-from memory_runtime.stores.sessions import Ledger
-from memory_runtime.stores.values import CLIENT_REVISION, Kept
+from memory_runtime.stores.finite import check_put
+from memory_runtime.stores.sessions import Ledger, LedgerTransaction
+from memory_runtime.stores.values import CLIENT_REVISION, Kept, Restored
 
 _UNIT_WITHIN: Final = 1e-5
 MOST_ACCESSES: Final = 2**53
@@ -107,23 +108,38 @@ class Importer:
         self._settings = settings
         self._clock = clock
 
-    async def put_in(self, scope: Scope, exports: Sequence[CheckedExport], actor: str) -> Imported:
-        """Writes them all in one transaction, over those that live: the file's word counts."""
+    async def put_in(
+        self, scope: Scope, exports: Sequence[CheckedExport], actor: str, *, replace: bool = False
+    ) -> Imported:
+        """Writes them all in one transaction, over those that live, or with `replace` in the place of those."""
         now = self._clock()
         lasting = {
             one.checked.id: one for one in exports if one.exported.expires_at is None or one.exported.expires_at > now
         }
-        restored = await self._restore(scope, list(lasting.values()), now, actor) if lasting else 0
+        restored = await self._restore(scope, list(lasting.values()), now, actor, replace) if lasting else 0
         return Imported(restored, len(lasting) - restored, len(exports) - len(lasting))
 
-    async def _restore(self, scope: Scope, exports: Sequence[CheckedExport], now: float, actor: str) -> int:
+    async def _restore(
+        self, scope: Scope, exports: Sequence[CheckedExport], now: float, actor: str, replace: bool
+    ) -> int:
         kept = [Kept(_record(scope, one), []) for one in exports]
         memories = await as_puts(kept, self._provider, self._settings.vector_dim, pin=False)
         if any(put.model_revision != CLIENT_REVISION for put, _, _ in memories):
             await self._storekeeper.remember_revision()
-        entry = AuditEntry(scope.tenant, actor or current_actor(), "import", scope.namespace, now)
-        done = await self._ledger.transact(lambda transaction: transaction.restore(memories, now, entry, over=True))
-        await self._written([put for put, _, _ in memories])
+        actor = actor or current_actor()
+        entry = AuditEntry(scope.tenant, actor, "import", scope.namespace, now)
+        puts = [put for put, _, _ in memories]
+
+        def write(transaction: LedgerTransaction) -> Restored:
+            if replace:
+                # a refusal must come before the deletes: it would not undo them
+                for put, record, _ in memories:
+                    check_put(put, record.importance_norm, record.access_time)
+                transaction.run(replaced(puts, now, actor))
+            return transaction.restore(memories, now, entry, over=True)
+
+        done = await self._ledger.transact(write)
+        await self._written(puts)
         return done.restored
 
 

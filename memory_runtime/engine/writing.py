@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 
 from memory_runtime.embedding import EmbeddingProvider, payload_text
 from memory_runtime.engine.validation import Checked
@@ -66,23 +66,32 @@ class Storekeeper:
         )
 
     async def store(
-        self, scope: Scope, checked: Sequence[Checked], operation: str, key: str | None, digest: str
+        self,
+        scope: Scope,
+        checked: Sequence[Checked],
+        operation: str,
+        key: str | None,
+        digest: str,
+        *,
+        replace: bool = False,
     ) -> list[StoreReceipt]:
-        """Commits all of them in one unit."""
+        """Commits all of them in one unit; with `replace` the deletes of what they replace too."""
         guard = None
         if key is not None:
             guard = self._guard(scope, operation, key, digest)
             # asked before the embedding, so that a retry costs no model; the commit asks again
             known = await self._ledger.read(lambda view: view.find_reply(guard))
             if known is not None:
-                return _receipts(Committed(known, replayed=True))
+                return _receipts(Committed(known, replayed=True), len(checked))
         vectors, revisions = await self._vectors(checked)
         now = self._clock()
-        writes = [
+        puts = [
             self._put(scope, one, vector, revision, now)
             for one, vector, revision in zip(checked, vectors, revisions, strict=True)
         ]
-        return _receipts(await self._commit(Unit(writes, guard, trace=current_traceparent())))
+        gone = replaced(puts, now, current_actor()) if replace else Unit()
+        unit = Unit([*gone.writes, *puts], guard, audit=gone.audit, trace=current_traceparent())
+        return _receipts(await self._commit(unit), len(puts))
 
     def _guard(self, scope: Scope, operation: str, key: str, digest: str) -> IdempotencyKey:
         if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isprintable():
@@ -172,6 +181,17 @@ class Storekeeper:
         ]
         return await self._commit_deletes(scope, text, writes)
 
+    async def delete_others(self, scope: Scope, coordinate: Coordinate, stay: Container[str]) -> int:
+        """Deletes what is there of other types than `stay`, in one unit, if one of `stay` lives there."""
+        types = await self._types_at(scope, coordinate, Collection.MEMORIES)
+        others = [one for one in types if one not in stay]
+        if not others or len(others) == len(types):
+            return 0
+        text, now = canonical_coordinate(coordinate), self._clock()
+        ids = {one: memory_id(scope.tenant, scope.namespace, one, text) for one in others}
+        await self._commit_deletes(scope, text, [Delete(identity, scope, one, at=now) for one, identity in ids.items()])
+        return len(others)
+
     async def _types_at(self, scope: Scope, coordinate: Coordinate, collection: Collection) -> list[str]:
         return await self._ledger.read(lambda view: view.types_at(scope, coordinate, collection))
 
@@ -187,8 +207,21 @@ def _coordinate_id(scope: Scope, memory_type: str, coordinate: str) -> uuid.UUID
     return memory_id(scope.tenant, scope.namespace, memory_type, coordinate, root=NAMESPACE_SOMA_COORDINATES)
 
 
-def _receipts(committed: Committed) -> list[StoreReceipt]:
+def replaced(puts: Sequence[Put], now: float, actor: str) -> Unit:
+    """What deletes the memories whose places these puts take, with a line in the audit chain for each."""
+    places = {put.id: put for put in puts}
+    return Unit(
+        [Delete(identity, put.scope, put.memory_type, at=now) for identity, put in places.items()],
+        audit=[
+            AuditEntry(put.scope.tenant, actor, "delete", f"{put.scope.namespace}/{put.coordinate}", now)
+            for put in places.values()
+        ],
+    )
+
+
+def _receipts(committed: Committed, last: int = 1) -> list[StoreReceipt]:
+    """Those of the last writes: deletes of what is replaced come before."""
     return [
         StoreReceipt(one.id, one.version, one.seq, one.created, replayed=committed.replayed)
-        for one in committed.receipts
+        for one in committed.receipts[-last:]
     ]

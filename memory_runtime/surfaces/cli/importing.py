@@ -7,20 +7,23 @@ after the memories that they join, as they stand in the file.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
-from collections.abc import Iterable
 from typing import Any
 
+from memory_runtime.model.coordinates import canonical_coordinate, parse_coordinate
 from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.timestamps import parse_timestamp
-from memory_runtime.surfaces.cli.client import Client, delete_at
+from memory_runtime.surfaces.cli.client import Client
 from memory_runtime.surfaces.cli.input_file import Fault, Line, reading
-from memory_runtime.surfaces.cli.intake import Intake, Send
+from memory_runtime.surfaces.cli.intake import BATCH, Intake, Send
 from memory_runtime.surfaces.cli.old_lines import show_as
+from memory_runtime.surfaces.cli.results import EXIT_FAILED
 from memory_runtime.surfaces.cli.transfer import KEPT, SCHEMA
 
 OLD = ("timestamp", "importance", "features", "pinned", "vector")
+ENDS = frozenset({"archive", "end"})
+"""Kinds of the first and the last line of an archive of retention."""
+NO_MEMORY = ENDS | {"link"}
 LINK = ("from_coord", "to_coord", "link_type", "strength", "metadata")
 
 
@@ -32,18 +35,24 @@ def import_memories(arguments: argparse.Namespace) -> int:
         for line in file.lines():
             importing.take(line)
         intake.finish()
+        importing.prune()
     memories = intake.stored - importing.links
     done = {"imported": memories, "links": importing.links, "links_left_out": importing.left_out}
+    done |= {"held": importing.held} if importing.held else {}
     text = f"imported {memories:,} memories" + (f" and {importing.links:,} links" if importing.links else "")
     if importing.left_out:
         text += f"; {importing.left_out:,} links ended with memories that have expired"
-    told = text + intake.told_rejects()
+    told = text + intake.told_rejects() + importing.told_others()
     show_as(arguments, done | intake.counted_rejects(), told, old={"imported": memories} | intake.counted_rejects())
-    return intake.exit_code
+    return EXIT_FAILED if importing.held else intake.exit_code
 
 
 class _Import:
-    """One file on its way to a server."""
+    """One file on its way to a server.
+
+    To replace is to delete, and nothing is deleted before what takes its place is durable: each line takes the place of
+    the memory of its type in one transaction, and those of types that no line names go once every line is stored.
+    """
 
     def __init__(self, client: Client, intake: Intake, *, replace: bool) -> None:
         self.links = 0
@@ -51,7 +60,10 @@ class _Import:
         self._client = client
         self._intake = intake
         self._replace = replace
-        self._gone: set[str] = set()
+        self.held = 0
+        self._named: dict[str, set[str]] = {}
+        self._stored: set[str] = set()
+        self._all_named = True
         self._expired: set[str] = set()
 
     def take(self, line: Line) -> None:
@@ -60,9 +72,37 @@ class _Import:
             self._pass_over(line)
         self._intake.take(line, self._prepare)
 
+    def prune(self) -> None:
+        """Deletes what else is at the coordinates, if every line was stored: one left out may be what names it."""
+        if not self._prunes:
+            return
+        places = [{"coord": coord, "stay": sorted(self._named[coord])} for coord in sorted(self._stored)]
+        for start in range(0, len(places), BATCH):
+            done = self._client.post("/memories/prune", {"places": places[start : start + BATCH]})
+            self.held += len(done["held"])
+
+    @property
+    def _prunes(self) -> bool:
+        return self._replace and self._all_named and not self._intake.rejected
+
+    def told_others(self) -> str:
+        """What a summary adds about memories of types that no line names."""
+        if self.held:
+            return f"; at {self.held:,} coordinates memories of other types stay, as one is under a legal hold"
+        if self._replace and not self._prunes:
+            return "; memories of other types at their coordinates stay"
+        return ""
+
+    def _name(self, line: dict[str, Any], coord: str) -> str:
+        """Notes that the file has a memory of this type at the coordinate; returns the coordinate's canonical text."""
+        place = _place(coord)
+        if self._replace:
+            self._named.setdefault(place, set()).add(_type(line))
+        return place
+
     def _prepare(self, line: dict[str, Any]) -> tuple[Send, dict[str, Any]] | None:
-        if line.get("kind") in {"archive", "end"}:
-            return None  # the first and the last line of an archive of retention
+        if line.get("kind") in ENDS:
+            return None
         schema = line.get("schema", 1)
         if not isinstance(schema, int) or schema > SCHEMA:
             raise Fault(f"schema {schema!r} is of a newer version", "upgrade soma")
@@ -72,6 +112,7 @@ class _Import:
             ended = not self._expired.isdisjoint((str(line.get("from_coord")), str(line.get("to_coord"))))
             return (self._link_if_there if ended else self._link), link
         coord = _coord(line)
+        self._name(line, coord)
         if _has_expired(line):
             self._expired.add(coord)
         if line.get("kind") == "memory" and schema >= 2:
@@ -80,28 +121,28 @@ class _Import:
         return None if item is None else (self._store, item)
 
     def _pass_over(self, line: Line) -> None:
-        # it is stored since the run before this one: what is at its coordinate must not be deleted for a later line
-        with contextlib.suppress(Fault):
+        # it is stored since the run before this one, and must not be deleted as one that no line names
+        try:
             value = line.value()
-            if value.get("kind") != "link":
-                self._gone.add(_coord(value))
-                if _has_expired(value):
-                    self._expired.add(_coord(value))
-
-    def _clear(self, coords: Iterable[str]) -> None:
-        # once a coordinate: two memory types of the file may share one
-        for coord in coords:
-            if self._replace and coord not in self._gone:
-                delete_at(self._client, coord)
-                self._gone.add(coord)
+            if value.get("kind") in NO_MEMORY:
+                return
+            coord = _coord(value)
+            place = self._name(value, coord)
+            if _has_expired(value):
+                self._expired.add(coord)
+            else:
+                self._stored.add(place)
+        except Fault:
+            self._all_named = False
 
     def _store(self, items: list[dict[str, Any]]) -> None:
-        self._clear(item["coord"] for item in items)
-        self._intake.count(int(self._client.post("/store_bulk", {"items": items})["stored"]))
+        done = self._client.post("/store_bulk", {"items": items, "replace": self._replace})
+        self._stored.update(_place(item["coord"]) for item in items)
+        self._intake.count(int(done["stored"]))
 
     def _restore(self, items: list[dict[str, Any]]) -> None:
-        self._clear(map(_coord, items))
-        done = self._client.post("/memories/import", {"items": items})
+        done = self._client.post("/memories/import", {"items": items, "replace": self._replace})
+        self._stored.update(_place(_coord(item)) for item in items if not _has_expired(item))
         self._intake.count(int(done["restored"]) + int(done["updated"]))
 
     def _link(self, items: list[dict[str, Any]]) -> None:
@@ -129,6 +170,18 @@ def _coord(line: dict[str, Any]) -> str:
         return ",".join([repr(value if isinstance(value, int) else float(value)) for value in values])
     except (TypeError, ValueError, OverflowError):
         raise wrong from None
+
+
+def _place(coord: str) -> str:
+    """The coordinate's canonical text; where it is none the text itself, which the server will refuse."""
+    try:
+        return canonical_coordinate(parse_coordinate(coord))
+    except InvalidArgument:
+        return coord
+
+
+def _type(line: dict[str, Any]) -> str:
+    return str(line.get("memory_type") or "episodic")
 
 
 def _old_item(line: dict[str, Any], coord: str) -> dict[str, Any] | None:

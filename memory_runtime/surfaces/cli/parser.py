@@ -250,7 +250,11 @@ def _many(commands: Any, connection: argparse.ArgumentParser) -> None:
     export.add_argument("--no-vectors", action="store_true", help="leave the vectors out: import embeds the text anew")
     load = add("import-memories", "Store what export-memories wrote", later("importing", "import_memories"))
     load.add_argument("--path", required=True, help="the file to read; - is standard input")
-    load.add_argument("--replace", action="store_true", help="first delete what is at each coordinate")
+    load.add_argument(
+        "--replace",
+        action="store_true",
+        help="put each memory in the place of what is there, then delete what else is at its coordinate",
+    )
     _lines(load)
     delete = add("delete-many", "Delete the memories at coordinates", later("transfer", "delete_many"))
     delete.add_argument("--coords", required=True, help='coordinates separated by semicolons, such as "1,2,3;4,5,6"')

@@ -119,10 +119,14 @@ class RememberBody(StoreOptions):
     type: OptionalType = "episodic"
 
 
+REPLACE = "Delete what each one replaces, its accesses, versions and links, in the same transaction."
+
+
 class BulkBody(BaseModel):
     """POST /store_bulk."""
 
     items: list[StoreBody] = Field(max_length=MOST_AT_ONCE)
+    replace: bool = Field(False, description=REPLACE)
 
 
 class MemoryBody(StoreOptions):
@@ -347,3 +351,17 @@ class ImportBody(BaseModel):
     """POST /memories/import."""
 
     items: list[ExportLine] = Field(max_length=1000)
+    replace: bool = Field(False, description=REPLACE)
+
+
+class Staying(BaseModel):
+    """A coordinate, and the memory types that stay there."""
+
+    coord: Coord
+    stay: list[TypeName] = Field(min_length=1, max_length=1000)
+
+
+class PruneBody(BaseModel):
+    """POST /memories/prune."""
+
+    places: list[Staying] = Field(max_length=1000)

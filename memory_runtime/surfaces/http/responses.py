@@ -131,6 +131,13 @@ class MemoryDeleted(BaseModel):
     deleted: bool
 
 
+class Pruned(BaseModel):
+    """How many went, and where none went because one is under a legal hold."""
+
+    deleted: int
+    held: list[str]
+
+
 class GraphLinked(BaseModel):
     """The link is durable."""
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from memory_runtime.engine import RecallRequest
 from memory_runtime.model.coordinates import parse_coordinate
-from memory_runtime.model.errors import InvalidArgument
+from memory_runtime.model.errors import Conflict, InvalidArgument
 from memory_runtime.model.timestamps import parse_timestamp
 from memory_runtime.surfaces.http import requests as bodies
 from memory_runtime.surfaces.http import responses as answers
@@ -75,8 +75,24 @@ async def import_memories(request: Request, body: bodies.ImportBody) -> Response
     One that lives already is stored over, as its next version; what has expired meanwhile is left out.
     """
     exported = [one.exported(field=f"items[{at}].") for at, one in enumerate(body.items)]
-    done = await engine(request).import_memories(scope(request), exported)
+    done = await engine(request).import_memories(scope(request), exported, replace=body.replace)
     return answer(done._asdict())
+
+
+@router.post("/prune", response_model=answers.Pruned)
+async def prune(request: Request, body: bodies.PruneBody) -> Response:
+    """Deletes, at each coordinate where a memory of a type that stays lives, those of other types.
+
+    What is under a legal hold stays, with the others of its coordinate: `held` names such coordinates.
+    """
+    places = [(parse_coordinate(one.coord, field=f"places[{at}].coord"), one) for at, one in enumerate(body.places)]
+    deleted, held = 0, []
+    for coordinate, one in places:
+        try:
+            deleted += await engine(request).delete_others(scope(request), coordinate, one.stay)
+        except Conflict:
+            held.append(one.coord)
+    return answer({"deleted": deleted, "held": held})
 
 
 async def _search(request: Request, wanted: RecallRequest, offset: int) -> Response:

@@ -67,7 +67,7 @@ async def store_bulk(request: Request, body: bodies.BulkBody) -> Response:
     """Stores many memories in one transaction: all or none."""
     items = [item.to_item(field=f"items.{index}.") for index, item in enumerate(body.items)]
     key = idempotency_key(request, body)
-    receipts = await engine(request).store_bulk(scope(request), items, idempotency_key=key)
+    receipts = await engine(request).store_bulk(scope(request), items, idempotency_key=key, replace=body.replace)
     reply: answers.Json = {"stored": len(receipts)}
     if asked_for_receipt(request):
         reply["receipts"] = receipts_of(receipts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -280,6 +281,31 @@ async def test_retention_reads_purges_and_restores(place: Place) -> None:
     back = await ledger.get(identity(0))
     was = of_zero.record
     assert (back.importance_norm, back.access_time, back.access_count) == (was.importance_norm, 9000.0, 3)
+    assert not any(place.half_visible().values())
+
+
+async def test_a_memory_that_is_deleted_and_put_back_in_one_transaction_has_nothing_of_what_was(place: Place) -> None:
+    """What an import with --replace does: readers see one or the other, and after a start it is the new one."""
+    ledger = place.open()
+    await ledger.commit(Unit([put(1, "old"), put(1, "older"), put(2), link(1, 2)]))
+    await ledger.transact(lambda transaction: transaction.add_accesses([(5, 9000.0, identity(1).bytes)]))
+    record = replace(await ledger.get(identity(1)), access_count=1, access_time=2500.0)
+    entry = AuditEntry("acme", "test", "import", "notes", 3000.0)
+
+    def write(transaction: Any) -> Any:
+        transaction.run(Unit([drop(1)]))
+        return transaction.restore([(put(1, "new"), record, [])], 4000.0, entry, over=True)
+
+    assert (await ledger.transact(write)).restored == 1
+    await ledger.commit(Unit([drop(2), put(2, "again")]))
+    ledger.close()
+    ledger = place.open()
+    back = await ledger.get(identity(1))
+    assert (back.payload, back.access_count, back.access_time) == ({"text": "new"}, 1, 2500.0)
+    assert (await ledger.get(identity(2))).payload == {"text": "again"}
+    assert back.vector.tolist() == [1.0, 0.0, 0.0]
+    assert len(next(iter(ledger.scan(DIM))).vectors) == 2
+    assert await ledger.read(lambda view: view.edges(ACME, after=None, limit=9)) == []
     assert not any(place.half_visible().values())
 
 

@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def soma(server: Server) -> Run:
         environment = clean_environment(SOMA_URL=server.url, SOMA_DATA_DIR=str(server.data_dir))
         done = subprocess.run(
             [*COMMAND, command, *arguments[:1], "--tenant", tenant, *arguments[1:]]
-            if command == "flags"
+            if command in {"flags", "retention"}
             else [*COMMAND, command, "--tenant", tenant, *arguments],
             env=environment,
             input=stdin,
@@ -247,6 +248,71 @@ def test_replace_that_goes_on_keeps_what_the_first_run_stored(soma: Run, tmp_pat
     path.write_bytes(b"\n".join([first, b"", second]))
     assert soma("import-memories", "--replace", "--path", str(path), "--start-at", "2").returncode == 0
     assert total(soma) == 2
+
+
+WHOLE: dict[str, Any] = {
+    "kind": "memory",
+    "schema": 2,
+    "memory_type": "episodic",
+    "payload": {"n": "new"},
+    "importance_norm": 0.5,
+    "ingested": 1.0,
+    "accessed": 1.0,
+}
+REFUSED: dict[str, dict[str, Any]] = {
+    "a line that says all": WHOLE | {"coordinate": [1], "importance_norm": 1.5},
+    "a line of an earlier version": {"coordinate": [1], "payload": {"n": "new"}, "features": {"f": "many"}},
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_a_line_refused_under_replace_leaves_what_was_there(soma: Run, tmp_path: Path, refused: Any) -> None:
+    path = tmp_path / "memories.jsonl"
+    path.write_text(json.dumps(refused) + "\n" + json.dumps(WHOLE | {"coordinate": [2]}))
+    for coord, kind in (("1", "episodic"), ("1", "semantic"), ("2", "semantic")):
+        assert soma("store", "--coord", coord, "--type", kind, "--text", "old").returncode == 0
+    before = everything(soma)
+    assert soma("import-memories", "--replace", "--path", str(path)).returncode == 2
+    assert everything(soma) == before
+    rejects = str(tmp_path / "rejects")
+    done = soma("import-memories", "--replace", "--path", str(path), "--rejects", rejects)
+    assert done.returncode == 1
+    assert done.stdout.startswith("imported 1 memories; 1 lines were left out")
+    assert "memories of other types at their coordinates stay" in done.stdout
+    assert [one for one in everything(soma) if one["payload"] != {"n": "new"}] == before
+
+
+def test_replace_deletes_what_no_line_names_once_every_line_is_stored(soma: Run, tmp_path: Path) -> None:
+    path, held = tmp_path / "memories.jsonl", tmp_path / "held.jsonl"
+    path.write_text(json.dumps(WHOLE | {"coordinate": [1.0]}) + "\n" + json.dumps(WHOLE | {"coordinate": [2]}))
+    for coord, kind in (("1", "episodic"), ("1", "semantic"), ("2", "semantic"), ("3", "semantic")):
+        assert soma("store", "--coord", coord, "--type", kind, "--text", "old").returncode == 0
+    assert soma("link", "--from", "1", "--to", "3").returncode == 0
+    done = soma("import-memories", "--replace", "--path", str(path))
+    assert (done.returncode, done.stdout) == (0, "imported 2 memories\n")
+    there = [(one["coordinate"], one["memory_type"], one["payload"].get("n")) for one in everything(soma)]
+    assert sorted(there) == [([1.0], "episodic", "new"), ([2.0], "episodic", "new"), ([3.0], "semantic", None)]
+    held.write_text(json.dumps(WHOLE | {"coordinate": [3]}))
+    assert soma("retention", "hold", "--coord", "3").returncode == 0
+    done = soma("import-memories", "--replace", "--path", str(held))
+    assert done.returncode == 1
+    assert "at 1 coordinates memories of other types stay, as one is under a legal hold" in done.stdout
+    assert total(soma) == 4
+
+
+def test_replace_does_not_delete_for_a_line_that_has_expired(soma: Run, tmp_path: Path) -> None:
+    path = tmp_path / "memories.jsonl"
+    path.write_text(json.dumps(WHOLE | {"coordinate": [1], "expires_at": 2.0}))
+    for kind in ("episodic", "semantic"):
+        assert soma("store", "--coord", "1", "--type", kind, "--text", "old").returncode == 0
+    assert soma("import-memories", "--replace", "--path", str(path)).returncode == 0
+    assert total(soma) == 2
+
+
+def everything(soma: Run) -> list[dict[str, Any]]:
+    """Every memory, as an export says it."""
+    lines = map(json.loads, soma("export-memories", "--path", "-").stdout.splitlines())
+    return [one for one in lines if one["kind"] == "memory"]
 
 
 def test_a_token_file_may_begin_with_a_mark_and_end_with_a_line(server: Server, tmp_path: Path) -> None:
