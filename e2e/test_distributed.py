@@ -111,7 +111,7 @@ def fleet(backends: BackEnds) -> Memory:
 
 def runtime_image(operator: Kubectl) -> str:
     (container,) = operator.get("deployment", "soma-operator")["spec"]["template"]["spec"]["containers"]
-    environment = {entry["name"]: str(entry["value"]) for entry in container["env"]}
+    environment = {entry["name"]: str(entry["value"]) for entry in container["env"] if "value" in entry}
     return environment["SOMA_OPERATOR_RUNTIME_IMAGE"]
 
 
