@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -13,8 +14,12 @@ from memory_runtime.model.records import MemoryRecord, Scope
 from memory_runtime.scoring import ExactIndex
 from memory_runtime.stores.contracts import Rows
 from memory_runtime.stores.history import NOTHING, Past
+from memory_runtime.stores.resilience.deadline import check_time
 from memory_runtime.stores.sessions import LedgerView
 from memory_runtime.stores.values import CLIENT_REVISION, Facts
+
+_PART: Final = 20_000
+"""Versions put into the index between two looks at the deadline."""
 
 
 def was_at_coordinate(
@@ -31,7 +36,8 @@ def was_at_coordinate(
 class PastIndex:
     """The versions that counted at a past moment in place of what counts now, with an index of their own.
 
-    `replaced` are ids that the index of what counts now must not answer with.
+    `replaced` are ids that the index of what counts now must not answer with; `records` have no payloads.
+    Making it takes about as long as storing so many memories in an index. Raises DeadlineExceeded.
     """
 
     def __init__(self, past: Past, follower: Follower, facts: dict[str, str]) -> None:
@@ -47,7 +53,10 @@ class PastIndex:
         self.index: ExactIndex | None = None
         if usable:
             self.index = follower.fresh_index()
-            self.index.upsert(follower.batch(_rows(usable)))
+            for start in range(0, len(usable), _PART):
+                check_time()
+                self.index.upsert(follower.batch(_rows(usable[start : start + _PART])))
+            check_time()
 
 
 def past_index(
@@ -56,7 +65,7 @@ def past_index(
     """What must be answered otherwise than now; None where nothing must."""
     if at is None:
         return None
-    past = view.past(scope, at, memory_type=memory_type, filters=filters or None)  # type: ignore[arg-type]
+    past = view.past(scope, at, memory_type=memory_type, filters=filters or None, payloads=False)  # type: ignore[arg-type]
     return None if past == NOTHING else PastIndex(past, follower, view.facts())
 
 

@@ -50,7 +50,7 @@ class _Candidate:
     lexical: bool
     fused: FusedHit | None = None
     was: MemoryRecord | None = None
-    """The version that counted at the moment asked for, where it does not count now."""
+    """The version that counted at the moment asked for, where it does not count now; without its payload."""
 
 
 class Recaller:
@@ -116,15 +116,14 @@ class Recaller:
         past = past_index(view, self._follower, scope, request.as_of, request.memory_type, request.filters)
         for attempt in range(_ATTEMPTS):
             candidates = self._candidates(view, scope, partition, queries, past)
-            wanted = list({one.row.id for found in candidates for one in found if one.was is None})
-            records = _records(view, wanted)
+            wanted = {one.row.id: one.was for found in candidates for one in found}
+            records = _records(view, [identity for identity, was in wanted.items() if was is None])
+            records |= _versions(view, [was for was in wanted.values() if was is not None])
             if len(records) == len(wanted) or attempt == _ATTEMPTS - 1:
                 break
         return [
             tuple(
-                self._hit(query, one, record, past)
-                for one in found
-                if (record := one.was or records.get(one.row.id)) is not None
+                self._hit(query, one, record, past) for one in found if (record := records.get(one.row.id)) is not None
             )
             for query, found in zip(queries, candidates, strict=True)
         ]
@@ -359,6 +358,14 @@ def _records(view: LedgerView, wanted: Sequence[bytes]) -> dict[bytes, MemoryRec
     for start in range(0, len(wanted), _PART):
         check_time()
         records |= view.by_ids(wanted[start : start + _PART])
+    return records
+
+
+def _versions(view: LedgerView, wanted: Sequence[MemoryRecord]) -> dict[bytes, MemoryRecord]:
+    records: dict[bytes, MemoryRecord] = {}
+    for start in range(0, len(wanted), _PART):
+        check_time()
+        records |= view.versions([(one.id.bytes, one.version) for one in wanted[start : start + _PART]])
     return records
 
 

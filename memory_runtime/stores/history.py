@@ -6,10 +6,12 @@ backfill is, the last version counts that had happened by then (its event time).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from memory_runtime.model.records import MemoryRecord
+from memory_runtime.stores.resilience.deadline import check_time
+from memory_runtime.stores.rows import COLUMNS, record
 
 COPIED: Final = (
     "id", "version", "collection", "tenant", "namespace", "memory_type", "coordinate", "coordinate_first",
@@ -25,6 +27,30 @@ class Superseded(NamedTuple):
     record: MemoryRecord
     passes: bool
     current_event_time: float
+
+
+_PART: Final = 500
+"""Versions between two looks at the deadline: some milliseconds."""
+
+
+def selected(named: Callable[[Sequence[str]], str], *, payloads: bool) -> str:
+    """COLUMNS as a query of versions names them; without payloads, which are most of the bytes, empty ones."""
+    if payloads:
+        return named(COLUMNS)
+    at = COLUMNS.index("payload")
+    return f"{named(COLUMNS[:at])}, '{{}}', {named(COLUMNS[at + 1 :])}"
+
+
+def superseded(found: Iterable[Sequence[Any]]) -> Iterator[Superseded]:
+    """Of rows of COLUMNS, vector, whether it passes the filters, and when the current one happened.
+
+    Raises DeadlineExceeded.
+    """
+    for count, one in enumerate(found):
+        if count % _PART == 0:
+            check_time()
+        if one[-1] is not None:
+            yield Superseded(record(one, one[-3]), bool(one[-2]), one[-1])
 
 
 class Past(NamedTuple):

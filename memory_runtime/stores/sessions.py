@@ -109,8 +109,16 @@ class RecordView(Protocol):
         memory_type: str | None = None,
         filters: Mapping[str, Any] | None = None,
         coordinate: Coordinate | None = None,
+        payloads: bool = True,
     ) -> Past:
-        """What counted at `at` in the scope, where that is not what counts now. Cost: versions superseded since."""
+        """What counted at `at` in the scope, where that is not what counts now. Cost: versions superseded since.
+
+        Without `payloads` the versions have empty ones: `versions` reads those that are wanted.
+        Raises DeadlineExceeded.
+        """
+
+    def versions(self, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
+        """The superseded versions of these ids and numbers, one of an id, without vectors, by id."""
 
     def newest_importance(self, limit: int = 2000) -> list[float]:
         """The normalised importance of the memories stored last, of all scopes."""

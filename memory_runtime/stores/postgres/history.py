@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate
-from memory_runtime.model.records import Scope
-from memory_runtime.stores.history import COPIED, Past, Superseded, past_of
+from memory_runtime.model.records import MemoryRecord, Scope
+from memory_runtime.stores.history import COPIED, Past, past_of, selected, superseded
 from memory_runtime.stores.postgres.filters import conditions, storable
 from memory_runtime.stores.postgres.following import named
 from memory_runtime.stores.postgres.session import Bound, Session
@@ -97,6 +97,7 @@ def past(
     memory_type: str | None = None,
     filters: Mapping[str, Any] | None = None,
     coordinate: Coordinate | None = None,
+    payloads: bool = True,
 ) -> Past:
     """What counted at `at` in the scope, where that is not what counts now."""
     bound = Bound()
@@ -111,11 +112,21 @@ def past(
     if coordinate is not None:
         where.append(f"m.coordinate = {bound(canonical_coordinate(coordinate))}")
     sql = (
-        f"SELECT {named(COLUMNS)}, m.vector, {' AND '.join(tests) or 'TRUE'}, c.event_time FROM memory_versions m"  # noqa: S608
-        f" JOIN memories c ON c.id = m.id AND NOT c.deleted WHERE {' AND '.join(where)}"
+        f"SELECT {selected(named, payloads=payloads)}, m.vector, {' AND '.join(tests) or 'TRUE'}, c.event_time"  # noqa: S608
+        f" FROM memory_versions m JOIN memories c ON c.id = m.id AND NOT c.deleted WHERE {' AND '.join(where)}"
     )
-    found: Sequence[Any] = session.rows(sql, *bound.values)
-    return past_of((Superseded(record(one, one[-3]), bool(one[-2]), one[-1]) for one in found), at)
+    return past_of(superseded(session.rows(sql, *bound.values)), at)
+
+
+def versions(session: Session, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
+    """Superseded versions by id and number."""
+    found = session.rows(
+        f"SELECT {named(COLUMNS)} FROM memory_versions m"  # noqa: S608
+        " JOIN unnest($1::uuid[], $2::bigint[]) x(id, version) ON m.id = x.id AND m.version = x.version",
+        [uuid.UUID(bytes=identity) for identity, _ in wanted],
+        [version for _, version in wanted],
+    )
+    return {one[0]: record(one) for one in found}
 
 
 def sweep(session: Session, before: float, most: int) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from memory_runtime.model.coordinates import Coordinate, canonical_coordinate
-from memory_runtime.model.records import Scope
-from memory_runtime.stores.history import COPIED, Past, Superseded, past_of
+from memory_runtime.model.records import MemoryRecord, Scope
+from memory_runtime.stores.history import COPIED, Past, past_of, selected, superseded
 from memory_runtime.stores.rows import COLUMNS, record
 from memory_runtime.stores.sqlite.filters import conditions
 
@@ -37,6 +37,7 @@ def past(
     memory_type: str | None = None,
     filters: Mapping[str, Any] | None = None,
     coordinate: Coordinate | None = None,
+    payloads: bool = True,
 ) -> Past:
     """What counted at `at` in the scope, where that is not what counts now."""
     tests, bound = conditions(filters or {})
@@ -47,17 +48,24 @@ def past(
     if coordinate is not None:
         where.append("m.coordinate = ?")
         values.append(canonical_coordinate(coordinate))
-    columns = ", ".join(f"m.{name}" for name in COLUMNS)
     # the filters' conditions name columns without a table: there must be only one to mean
     current = "(SELECT c.event_time FROM memories c WHERE c.id = m.id AND c.deleted = 0)"
     sql = (
-        f"SELECT {columns}, m.vector, {' AND '.join(tests) or '1'}, {current} FROM memory_versions m"  # noqa: S608
-        f" WHERE {' AND '.join(where)}"
+        f"SELECT {selected(_named, payloads=payloads)}, m.vector, {' AND '.join(tests) or '1'}, {current}"  # noqa: S608
+        f" FROM memory_versions m WHERE {' AND '.join(where)}"
     )
-    found = connection.execute(sql, (*bound, *values))
-    return past_of(
-        (Superseded(record(one, one[-3]), bool(one[-2]), one[-1]) for one in found if one[-1] is not None), at
-    )
+    return past_of(superseded(connection.execute(sql, (*bound, *values))), at)
+
+
+def versions(connection: sqlite3.Connection, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
+    """Superseded versions by id and number."""
+    sql = f"SELECT {_named(COLUMNS)} FROM memory_versions m WHERE id = ? AND version = ?"  # noqa: S608
+    found = (connection.execute(sql, one).fetchone() for one in wanted)
+    return {one[0]: record(one) for one in found if one is not None}
+
+
+def _named(columns: Sequence[str]) -> str:
+    return ", ".join(f"m.{name}" for name in columns)
 
 
 def sweep(connection: sqlite3.Connection, before: float, most: int) -> int:

@@ -112,8 +112,20 @@ class SQLiteView:
         memory_type: str | None = None,
         filters: Mapping[str, Any] | None = None,
         coordinate: Coordinate | None = None,
+        payloads: bool = True,
     ) -> Past:
-        return history.past(self.connection, scope, at, memory_type=memory_type, filters=filters, coordinate=coordinate)
+        return history.past(
+            self.connection,
+            scope,
+            at,
+            memory_type=memory_type,
+            filters=filters,
+            coordinate=coordinate,
+            payloads=payloads,
+        )
+
+    def versions(self, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
+        return history.versions(self.connection, wanted)
 
     def newest_importance(self, limit: int = 2000) -> list[float]:
         return reading.newest_importance(self.connection, limit)

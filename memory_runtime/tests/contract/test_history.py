@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 
+from memory_runtime.model.errors import DeadlineExceeded
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import Unit
-from memory_runtime.stores.history import NOTHING
+from memory_runtime.stores.history import NOTHING, superseded
+from memory_runtime.stores.resilience.deadline import deadline_after
 from memory_runtime.tests.contract.test_every_column import differing, full
 from memory_runtime.tests.ledgers import ACME, Place, drop, identity, key, put
 
@@ -70,6 +73,43 @@ async def test_a_version_keeps_every_column_and_its_vector(place: Place) -> None
     await ledger.commit(Unit([put(1, "another", ingest_time=before.ingest_time + 100)]))
     (kept,) = (await ledger.read(lambda view: view.past(ACME, before.ingest_time + 50))).versions
     assert differing(kept, before) == {}
+
+
+async def test_payloads_are_read_only_of_what_is_wanted(place: Place) -> None:
+    ledger = place.open()
+    for n in range(1, 4):
+        await ledger.commit(Unit([at(1, 10.0 * n, f"v{n}"), at(2, 10.0 * n, f"w{n}")]))
+    whole = await ledger.read(lambda view: view.past(ACME, 15.0))
+    light = await ledger.read(lambda view: view.past(ACME, 15.0, payloads=False, filters={"text": "v1"}))
+    (one,) = light.versions
+    assert (one.payload, one.version, light.replaced) == ({}, 1, whole.replaced)
+    assert differing(one, next(version for version in whole.versions if version.id == one.id)).keys() == {"payload"}
+    wanted = [(identity(1).bytes, 1), (identity(2).bytes, 2), (identity(2).bytes, 9), (identity(3).bytes, 1)]
+    found = await ledger.read(lambda view: view.versions(wanted))
+    assert {key: version.payload["text"] for key, version in found.items()} == {
+        identity(1).bytes: "v1",
+        identity(2).bytes: "w2",
+    }
+    assert await ledger.read(lambda view: view.versions([])) == {}
+
+
+async def test_a_look_at_the_past_ends_at_the_deadline(place: Place) -> None:
+    ledger = place.open()
+    for n in range(1, 4):
+        await ledger.commit(Unit([at(1, 10.0 * n)]))
+    with deadline_after(0.0), pytest.raises(DeadlineExceeded):
+        await ledger.read(lambda view: view.past(ACME, 15.0))
+
+
+def test_reading_versions_ends_at_the_deadline() -> None:
+    """Also where the database has answered whole already."""
+    row = (identity(1).bytes, "acme", "notes", "episodic", "1.0", "{}", None, 1.0, 0, 1.0, 1.0, 1.0, 0, None, "r")
+    rows = iter([(*row, False, False, None, 1, 1, None, True, 2.0)] * 2000)
+    found = superseded(rows)
+    assert len(list(islice(found, 600))) == 600
+    with deadline_after(0.0), pytest.raises(DeadlineExceeded):
+        list(found)
+    assert len(list(rows)) >= 900
 
 
 async def test_filters_types_and_expiry_are_those_of_the_version(place: Place) -> None:

@@ -229,9 +229,10 @@ async def test_no_vector_of_a_query_is_logged_or_audited(open_engine: Any, scope
     with caplog.at_level(logging.DEBUG):
         engine = await filled(open_engine, scope, **ALLOWED)
         await engine.gates.apply("G6", value="1d")
-    component = f"{float(asked(0).vector[0]):.4f}"  # type: ignore[index]
-    assert component not in caplog.text
-    assert component not in json.dumps(await audit(engine))
+    # one alone may be the first digits of a measured time
+    components = [f"{float(one):.4f}" for one in asked(0).vector[:4]]  # type: ignore[index]
+    for text in (caplog.text, json.dumps(await audit(engine))):
+        assert not all(component in text for component in components)
 
 
 def test_memory_is_measured_against_a_limit() -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from memory_runtime.engine import MemoryEngine
-from memory_runtime.engine.past import was_at_coordinate
-from memory_runtime.model.errors import NotFound
+from memory_runtime.engine.past import PastIndex, was_at_coordinate
+from memory_runtime.model.errors import DeadlineExceeded, NotFound, PayloadTooLarge
 from memory_runtime.model.records import Scope, StoreItem
 from memory_runtime.scoring.oracle import brute_force
 from memory_runtime.scoring.rows import RowBatch
+from memory_runtime.stores.resilience.deadline import deadline_after
 from memory_runtime.tests.samples import DAY, Clock, asked, coordinates, item
 
 DIM = 8
@@ -141,6 +142,32 @@ async def test_an_update_between_the_two_queries_hides_nothing(open_engine: Any,
     assert work
     assert found is not None
     assert found.payload["text"] == "Porto"
+
+
+async def test_an_answer_is_bounded_by_its_own_payloads(open_engine: Any, scope: Scope) -> None:
+    """Not by those of all versions that were superseded since."""
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(vector_dim=3, clock=clock, max_response_body_mb=0.01)
+    for text in ("was", "is"):
+        clock.now += DAY
+        for n in range(40):
+            await engine.store(scope, item(n, [1, n, 0], payload={"text": text, "more": "x" * 1000}))
+    found = await engine.recall(scope, asked([1, 0, 0], as_of=clock.now - 1, top_k=3))
+    assert [hit.record.payload["text"] for hit in found.hits] == ["was"] * 3
+    with pytest.raises(PayloadTooLarge):
+        await engine.recall(scope, asked([1, 1, 0], as_of=clock.now - 1, top_k=30))
+
+
+async def test_an_index_of_the_past_is_made_within_the_deadline(open_engine: Any, scope: Scope) -> None:
+    clock = Clock()
+    engine: MemoryEngine = await open_engine(vector_dim=3, clock=clock)
+    for n in range(3):
+        clock.now += DAY
+        await engine.store(scope, item(1, [1, n, 0]))
+    past = await engine.ledger.read(lambda view: view.past(scope, clock.now - 1))
+    assert PastIndex(past, engine.follower, {}).index is not None
+    with deadline_after(0.0), pytest.raises(DeadlineExceeded):
+        PastIndex(past, engine.follower, {})
 
 
 async def test_the_bounds_of_the_settings_hold(open_engine: Any, scope: Scope) -> None:
