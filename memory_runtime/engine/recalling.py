@@ -111,15 +111,25 @@ class Recaller:
     def _group(
         self, view: LedgerView, scope: Scope, partition: Partition | None, queries: Sequence[Query]
     ) -> list[tuple[Hit, ...]]:
-        """Hits of queries that share everything but their vector and text. Retries where a hit was just deleted."""
+        """Hits of queries that share everything but their vector and text. Retries where a hit was just deleted.
+
+        So it does where a memory was updated after the past was read: the search then knew only what it is now.
+        """
         request = queries[0].request
-        past = past_index(view, self._follower, scope, request.as_of, request.memory_type, request.filters)
         for attempt in range(_ATTEMPTS):
+            seq = self._follower.applied_seq
+            superseded = 0 if request.as_of is None else view.superseded_since(scope, request.as_of)
+            past = past_index(view, self._follower, scope, request.as_of, request.memory_type, request.filters)
             candidates = self._candidates(view, scope, partition, queries, past)
             wanted = {one.row.id: one.was for found in candidates for one in found}
             records = _records(view, [identity for identity, was in wanted.items() if was is None])
             records |= _versions(view, [was for was in wanted.values() if was is not None])
-            if len(records) == len(wanted) or attempt == _ATTEMPTS - 1:
+            stands = (
+                request.as_of is None
+                or self._follower.applied_seq == seq
+                or view.superseded_since(scope, request.as_of) == superseded
+            )
+            if (stands and len(records) == len(wanted)) or attempt == _ATTEMPTS - 1:
                 break
         return [
             tuple(

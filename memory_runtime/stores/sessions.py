@@ -117,6 +117,9 @@ class RecordView(Protocol):
         Raises DeadlineExceeded.
         """
 
+    def superseded_since(self, scope: Scope, at: float) -> int:
+        """How many kept versions of the scope were superseded after `at`. Cost: as many entries of an index."""
+
     def versions(self, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
         """The superseded versions of these ids and numbers, one of an id, without vectors, by id."""
 

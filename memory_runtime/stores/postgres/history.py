@@ -118,6 +118,12 @@ def past(
     return past_of(superseded(session.rows(sql, *bound.values)), at)
 
 
+def superseded_since(session: Session, scope: Scope, at: float) -> int:
+    """How many versions of the scope were superseded after `at`."""
+    sql = "SELECT count(*) FROM memory_versions WHERE tenant = $1 AND namespace = $2 AND superseded_at > $3"
+    return int(session.value(sql, scope.tenant, scope.namespace, at))
+
+
 def versions(session: Session, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
     """Superseded versions by id and number."""
     found = session.rows(

@@ -122,6 +122,9 @@ class PostgresView:
             payloads=payloads,
         )
 
+    def superseded_since(self, scope: Scope, at: float) -> int:
+        return history.superseded_since(self.session, scope, at)
+
     def versions(self, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
         return history.versions(self.session, wanted)
 

@@ -57,6 +57,12 @@ def past(
     return past_of(superseded(connection.execute(sql, (*bound, *values))), at)
 
 
+def superseded_since(connection: sqlite3.Connection, scope: Scope, at: float) -> int:
+    """How many versions of the scope were superseded after `at`."""
+    sql = "SELECT count(*) FROM memory_versions WHERE tenant = ? AND namespace = ? AND superseded_at > ?"
+    return int(connection.execute(sql, (scope.tenant, scope.namespace, at)).fetchone()[0])
+
+
 def versions(connection: sqlite3.Connection, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
     """Superseded versions by id and number."""
     sql = f"SELECT {_named(COLUMNS)} FROM memory_versions m WHERE id = ? AND version = ?"  # noqa: S608

@@ -124,6 +124,9 @@ class SQLiteView:
             payloads=payloads,
         )
 
+    def superseded_since(self, scope: Scope, at: float) -> int:
+        return history.superseded_since(self.connection, scope, at)
+
     def versions(self, wanted: Sequence[tuple[bytes, int]]) -> dict[bytes, MemoryRecord]:
         return history.versions(self.connection, wanted)
 

@@ -91,6 +91,8 @@ async def test_payloads_are_read_only_of_what_is_wanted(place: Place) -> None:
         identity(2).bytes: "w2",
     }
     assert await ledger.read(lambda view: view.versions([])) == {}
+    counts = await ledger.read(lambda view: [view.superseded_since(ACME, moment) for moment in (5.0, 20.0, 25.0, 30.0)])
+    assert counts == [4, 2, 2, 0]
 
 
 async def test_a_look_at_the_past_ends_at_the_deadline(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from memory_runtime.engine import MemoryEngine
 from memory_runtime.engine.past import PastIndex, was_at_coordinate
+from memory_runtime.engine.recalling import Query, Recaller
 from memory_runtime.model.errors import DeadlineExceeded, NotFound, PayloadTooLarge
-from memory_runtime.model.records import Scope, StoreItem
+from memory_runtime.model.records import MemoryRecord, Scope, StoreItem
 from memory_runtime.scoring.oracle import brute_force
 from memory_runtime.scoring.rows import RowBatch
 from memory_runtime.stores.resilience.deadline import deadline_after
@@ -110,15 +112,21 @@ def truth(engine: MemoryEngine, scope: Scope, counted: dict[float, Any], query: 
     return [by_bytes[row.id] for row in best]
 
 
-async def test_an_update_between_the_two_queries_hides_nothing(open_engine: Any, scope: Scope) -> None:
+@pytest.mark.parametrize("after", ["at_coordinate", "superseded_since", "past"])
+async def test_an_update_between_two_queries_hides_nothing(open_engine: Any, scope: Scope, after: str) -> None:
     clock = Clock()
     engine: MemoryEngine = await open_engine(vector_dim=3, clock=clock)
-    start = clock.now
+    start, loop = clock.now, asyncio.get_running_loop()
     await engine.store(scope, item(1, [1, 0, 0], payload={"text": "Porto"}))
     clock.now += DAY
+    moment = start + 1
+    updates: list[str] = []
+
+    async def update() -> None:
+        await engine.store(scope, item(1, [0, 1, 0], payload={"text": "Lisbon"}, timestamp=start))
 
     class Interrupted:
-        """A view between whose first and second query the memory is updated."""
+        """A view after whose query of that name the memory is updated, once."""
 
         def __init__(self, view: Any) -> None:
             self.view = view
@@ -126,22 +134,25 @@ async def test_an_update_between_the_two_queries_hides_nothing(open_engine: Any,
         def __getattr__(self, name: str) -> Any:
             def ask(*given: Any, **named: Any) -> Any:
                 found = getattr(self.view, name)(*given, **named)
-                work.append(asyncio.run_coroutine_threadsafe(update(), loop))
-                work[-1].result(20)
+                if name == after and not updates:
+                    updates.append(name)
+                    asyncio.run_coroutine_threadsafe(update(), loop).result(20)
                 return found
 
             return ask
 
-    async def update() -> None:
-        await engine.store(scope, item(1, [0, 1, 0], payload={"text": "Lisbon"}, timestamp=start))
+    def look(view: Any) -> list[MemoryRecord | None]:
+        interrupted: Any = Interrupted(view)
+        if after == "at_coordinate":
+            return [was_at_coordinate(interrupted, scope, (1.0,), None, moment)]
+        query = Query(asked([1, 0.1, 0], as_of=moment), np.array([1, 0.1, 0], np.float32), clock.now, math.inf)
+        (found,) = Recaller(engine.follower, engine.settings).answer(interrupted, scope, [query])
+        return [hit.record for hit in found.hits]
 
-    loop, work = asyncio.get_running_loop(), []  # type: ignore[var-annotated]
-    found = await engine.ledger.read(
-        lambda view: was_at_coordinate(Interrupted(view), scope, (1.0,), None, start + 1)  # type: ignore[arg-type]
-    )
-    assert work
-    assert found is not None
-    assert found.payload["text"] == "Porto"
+    found = await engine.ledger.read(look)
+    assert updates == [after]
+    assert [one and one.payload["text"] for one in found] == ["Porto"]
+    assert (await engine.get(scope, (1.0,))).payload["text"] == "Lisbon"
 
 
 async def test_an_answer_is_bounded_by_its_own_payloads(open_engine: Any, scope: Scope) -> None:
