@@ -247,6 +247,15 @@ ALONE: Final = (
         "memory_runtime/tests/integration/test_cli_files.py::test_a_line_refused_under_replace_leaves_what_was_there",
     ),
     Mutant(
+        "held-is-hidden-beyond-its-ttl",
+        "What is held beyond its ttl is in an export.",
+        "memory_runtime/stores/sqlite/reading.py",
+        " OR pinned OR hold)",
+        ")",
+        "memory_runtime/tests/contract/test_views_contract.py"
+        "::test_what_is_pinned_or_held_is_found_beyond_its_ttl[sqlite]",
+    ),
+    Mutant(
         "hold-not-honoured",
         "What is under a legal hold is not deleted.",
         _CHANGING,

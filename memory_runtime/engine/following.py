@@ -231,6 +231,11 @@ class Follower:
         with self._lock:
             return self._batch(run)
 
+    def refresh(self, run: Rows) -> None:
+        """Takes live rows as the ledger has them now; to be called where changes are applied."""
+        with self._lock:
+            self.index.upsert(self._batch(run))
+
     def keep_within_budget(self) -> int:
         """Gives up rows beyond the index's byte budget; blocking, beside writes and searches."""
         return self.residency.settle(self.index, self._lock, lambda: self.index)
@@ -343,7 +348,7 @@ class Follower:
                 ),
                 importance=np.array([change.importance_norm for change in changes]),
                 event_time=np.array([put.event_time for put in puts]),
-                expires_at=np.array([math.inf if put.expires_at is None else put.expires_at for put in puts]),
+                expires_at=np.array([math.inf if put.ends_at is None else put.ends_at for put in puts]),
                 features=self._feature_columns([put.features for put in puts], len(puts)),
                 vectors=np.stack(vectors),
             )

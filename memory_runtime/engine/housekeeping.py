@@ -119,7 +119,7 @@ class Housekeeper:
             await self._in_turn(turn, self._refold_if_due)
             await self._in_turn(turn, partial(self._maintain, quiet >= QUIET_ROUNDS))
             await self._in_turn(turn, self.flush_access, every=FLUSH_EVERY)
-            for work in (self.expire, self.trim, self.sweep_versions, self.measure):
+            for work in (self.expire, self.spare, self.trim, self.sweep_versions, self.measure):
                 await self._in_turn(turn, work, every=SWEEP_EVERY)
             self._raise_failures()
 
@@ -212,6 +212,23 @@ class Housekeeper:
                 deleted += len(writes)
             if len(writes) < EXPIRE_BATCH:
                 return deleted
+
+    async def spare(self) -> int:
+        """Lets the index keep what is held beyond its ttl; returns how many.
+
+        A hold is no change that the index follows: it hears of it here, before the ttl is over where the hold is older
+        than a round.
+        """
+        now, span = self._clock(), 2 * SWEEP_EVERY * ROUND_SECONDS
+        held = await self._ledger.read(lambda view: view.held_beyond(now - span, now + span))
+
+        def refresh(view: LedgerView) -> None:
+            for run in view.some(held, self._follower.index.dim):
+                self._follower.refresh(run)
+
+        if held:
+            await self._ledger.exclusively(refresh)
+        return len(held)
 
     async def trim(self) -> None:
         """Forgets idempotency rows after a week and changes that every sink has passed, beyond the last 100,000."""

@@ -61,6 +61,12 @@ class CheckedExport(NamedTuple):
     exported: ExportedMemory
     vector: Vector | None
 
+    @property
+    def ends_at(self) -> float | None:
+        """When it is no longer found: its expiry, which what is pinned or held outlives."""
+        item = self.checked.item
+        return None if item.pinned or item.hold else self.exported.expires_at
+
 
 def check_exported(scope: Scope, one: ExportedMemory, settings: SMFSettings, *, path: str = "") -> CheckedExport:
     """The memory with its id. Raises InvalidArgument or PayloadTooLarge naming `path` + field."""
@@ -113,9 +119,7 @@ class Importer:
     ) -> Imported:
         """Writes them all in one transaction, over those that live, or with `replace` in the place of those."""
         now = self._clock()
-        lasting = {
-            one.checked.id: one for one in exports if one.exported.expires_at is None or one.exported.expires_at > now
-        }
+        lasting = {one.checked.id: one for one in exports if (ends := one.ends_at) is None or ends > now}
         restored = await self._restore(scope, list(lasting.values()), now, actor, replace) if lasting else 0
         return Imported(restored, len(lasting) - restored, len(exports) - len(lasting))
 

@@ -78,7 +78,7 @@ def _rows(records: Sequence[MemoryRecord]) -> Rows:
         [one.memory_type for one in records],
         [one.importance_norm for one in records],
         [one.event_time for one in records],
-        [np.inf if one.expires_at is None else one.expires_at for one in records],
+        [np.inf if one.ends_at is None else one.ends_at for one in records],
         [canonical_json(one.features, field="features") if one.features else None for one in records],
         np.stack([one.vector for one in records if one.vector is not None]),
         [one.pinned for one in records],

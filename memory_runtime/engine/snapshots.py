@@ -31,7 +31,7 @@ from memory_runtime.telemetry.supervision import Supervised, Supervisor
 log = logging.getLogger(__name__)
 
 DIRECTORY: Final = "index"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raise it when what the rows' codes, features or times mean changes: snapshots from before are then not loaded."""
 PAGE: Final = 2_000
 WORTH_SAVING: Final = 1_000

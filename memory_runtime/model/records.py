@@ -99,6 +99,11 @@ class MemoryRecord:
         return Scope(self.tenant, self.namespace)
 
     @property
+    def ends_at(self) -> float | None:
+        """When it is no longer found: its expiry, which what is pinned or held outlives."""
+        return None if self.pinned or self.hold else self.expires_at
+
+    @property
     def coordinate_text(self) -> str:
         """The canonical text of the coordinate."""
         return canonical_coordinate(self.coordinate)

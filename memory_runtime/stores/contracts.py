@@ -52,6 +52,11 @@ class Put:
     expires_at: float | None = None
     collection: Collection = Collection.MEMORIES
 
+    @property
+    def ends_at(self) -> float | None:
+        """When it is no longer found: its expiry, which what is pinned or held outlives."""
+        return None if self.pinned or self.hold else self.expires_at
+
 
 @dataclass(frozen=True, slots=True)
 class Delete:

@@ -80,7 +80,7 @@ def past_of(found: Iterable[Superseded], at: float) -> Past:
             continue
         replaced.add(identity)
         chosen = happened[-1]
-        expired = chosen.record.expires_at is not None and chosen.record.expires_at <= at
+        expired = chosen.record.ends_at is not None and chosen.record.ends_at <= at
         if chosen.passes and chosen.record.event_time <= at and not expired:
             versions.append(chosen.record)
     return Past(frozenset(replaced), tuple(versions))

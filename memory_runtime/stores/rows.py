@@ -31,7 +31,7 @@ AS_IT_IS: Final = (
 """What the change feed tells of a memory as it is now; the vector follows."""
 SCANNED: Final = (
     "row", "id", "tenant", "namespace", "memory_type", "importance_norm", "event_time", "expires_at", "features",
-    "pinned",
+    "pinned", "hold",
 )  # fmt: skip
 """What an index is built from, beside the vectors."""
 FUSED: Final = (
@@ -101,7 +101,7 @@ def as_it_is(found: Sequence[Any], vector: bytes | None) -> tuple[Put, float]:
 
 def scanned(found: Sequence[Sequence[Any]], vectors: Vector) -> Rows:
     """A run for an index, of rows of SCANNED (ids of 16 bytes), and their vectors, float32 [n, dim]."""
-    numbers, ids, tenants, namespaces, types, norms, times, expiries, features, pinned = zip(*found, strict=True)
+    numbers, ids, tenants, namespaces, types, norms, times, expiries, features, pinned, held = zip(*found, strict=True)
     return Rows(
         numbers[-1],
         list(ids),
@@ -110,7 +110,10 @@ def scanned(found: Sequence[Sequence[Any]], vectors: Vector) -> Rows:
         list(types),
         list(norms),
         list(times),
-        [math.inf if expiry is None else expiry for expiry in expiries],
+        [
+            math.inf if expiry is None or pin or hold else expiry
+            for expiry, pin, hold in zip(expiries, pinned, held, strict=True)
+        ],
         list(features),
         vectors,
         pinned if any(pinned) else (),

@@ -139,6 +139,9 @@ class RecordView(Protocol):
     def expired(self, now: float, limit: int) -> list[tuple[uuid.UUID, Scope, str]]:
         """Id, scope and type of memories that had expired by `now`, neither pinned nor held."""
 
+    def held_beyond(self, since: float, until: float) -> list[bytes]:
+        """The ids of memories under a legal hold whose ttl ends within these moments."""
+
 
 class WordView(Protocol):
     """What hybrid recall reads beside vectors. BM25's statistics are those of the whole ledger, k1 1.2 and b 0.75."""

@@ -185,7 +185,7 @@ class RecordCache:
         text = canonical_coordinate(coordinate)
         if self._readable:
             found = await self._cached_at(scope, text, memory_type)
-            if found is not None and (found.expires_at is None or found.expires_at > clock()):
+            if found is not None and (found.ends_at is None or found.ends_at > clock()):
                 return found
         moment = self.moment()
         records = await self._ledger.read(lambda view: view.at_coordinate(scope, coordinate, memory_type, clock()))

@@ -36,7 +36,7 @@ def in_scope(
         f"m.namespace = {bound(scope.namespace)}",
         "m.collection = 0",
         "NOT m.deleted",
-        f"(m.expires_at IS NULL OR m.expires_at > {bound(now)})",
+        f"(m.expires_at IS NULL OR m.expires_at > {bound(now)} OR m.pinned OR m.hold)",
     ]
     if memory_type is not None:
         where.append(f"m.memory_type = {bound(memory_type)}")

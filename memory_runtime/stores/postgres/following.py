@@ -203,7 +203,7 @@ def _stands(session: Session, receipts: Sequence[Receipt], now: float) -> bool:
     wanted = left_versions(receipts)
     there = session.value(
         "SELECT count(*) FROM memories m JOIN unnest($1::uuid[], $2::bigint[]) x(id, version) USING (id, version)"
-        " WHERE NOT m.deleted AND (m.expires_at IS NULL OR m.expires_at > $3)",
+        " WHERE NOT m.deleted AND (m.expires_at IS NULL OR m.expires_at > $3 OR m.pinned OR m.hold)",
         list(wanted),
         list(wanted.values()),
         now,

@@ -181,6 +181,14 @@ def coordinates_between(
     return sorted(found)[:limit]
 
 
+def held_beyond(session: Session, since: float, until: float) -> list[bytes]:
+    """The ids of memories under a legal hold whose ttl ends within these moments."""
+    sql = (
+        "SELECT id FROM memories WHERE expires_at IS NOT NULL AND expires_at BETWEEN $1 AND $2 AND NOT deleted AND hold"
+    )
+    return [found[0].bytes for found in session.rows(sql, since, until)]
+
+
 def expired(session: Session, now: float, limit: int) -> list[tuple[uuid.UUID, Scope, str]]:
     """Id, scope and type of memories that had expired by `now`, neither pinned nor held."""
     found = session.rows(

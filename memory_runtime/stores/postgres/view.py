@@ -146,6 +146,9 @@ class PostgresView:
     def expired(self, now: float, limit: int) -> list[tuple[uuid.UUID, Scope, str]]:
         return reading.expired(self.session, now, limit)
 
+    def held_beyond(self, since: float, until: float) -> list[bytes]:
+        return reading.held_beyond(self.session, since, until)
+
     def any_word(
         self,
         scope: Scope,

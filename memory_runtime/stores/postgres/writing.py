@@ -77,7 +77,7 @@ def _stands(work: Work, receipts: Sequence[Receipt], now: float) -> bool:
         state = work.states.get(memory)
         if state is None or state.deleted or state.version != version:
             return False
-        if state.expires_at is not None and state.expires_at <= now:
+        if state.expires_at is not None and state.expires_at <= now and not (state.pinned or state.hold):
             return False
     return True
 

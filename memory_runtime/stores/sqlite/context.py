@@ -25,7 +25,7 @@ def _seen(visible: Visible, *, along_scope: bool = False) -> tuple[str, list[Any
     """
     plus = "" if along_scope else "+"
     where = [f"{plus}m.tenant = ?", f"{plus}m.namespace = ?", "m.collection = 0", "m.deleted = 0"]
-    where.append("(m.expires_at IS NULL OR m.expires_at > ?)")
+    where.append("(m.expires_at IS NULL OR m.expires_at > ? OR m.pinned OR m.hold)")
     values: list[Any] = [visible.scope.tenant, visible.scope.namespace, visible.at]
     if visible.hide_later:
         where.append("m.event_time <= ?")

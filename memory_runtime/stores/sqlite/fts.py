@@ -123,7 +123,7 @@ def search_text(
     """
     where = ["memories_text MATCH ?", "m.tenant = ?", "m.namespace = ?", "m.collection = 0", "m.deleted = 0"]
     values: list[object] = [match, scope.tenant, scope.namespace]
-    where.append("(m.expires_at IS NULL OR m.expires_at > ?)")
+    where.append("(m.expires_at IS NULL OR m.expires_at > ? OR m.pinned OR m.hold)")
     values.append(now)
     if memory_type is not None:
         where.append("m.memory_type = ?")

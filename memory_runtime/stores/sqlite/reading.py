@@ -173,6 +173,15 @@ def expired(connection: sqlite3.Connection, now: float, limit: int) -> list[tupl
     return [(uuid.UUID(bytes=one[0]), Scope(one[1], one[2]), one[3]) for one in found]
 
 
+def held_beyond(connection: sqlite3.Connection, since: float, until: float) -> list[bytes]:
+    """The ids of memories under a legal hold whose ttl ends within these moments."""
+    sql = (
+        "SELECT id FROM memories WHERE deleted = 0 AND expires_at IS NOT NULL AND expires_at BETWEEN ? AND ?"
+        " AND hold = 1"
+    )
+    return [found[0] for found in connection.execute(sql, (since, until))]
+
+
 def allowed_ids(
     connection: sqlite3.Connection, scope: Scope, filters: Mapping[str, Any], *, memory_type: str | None, now: float
 ) -> list[bytes]:
@@ -185,7 +194,9 @@ def allowed_ids(
 def _scope_conditions(
     scope: Scope, memory_type: str | None, filters: Mapping[str, Any] | None, now: float
 ) -> tuple[list[str], list[Any]]:
-    where = ["tenant = ?", "namespace = ?", "collection = 0", "deleted = 0", "(expires_at IS NULL OR expires_at > ?)"]
+    where = ["tenant = ?", "namespace = ?", "collection = 0", "deleted = 0"]
+    # what is pinned or held is kept beyond its ttl, and found as long as it is kept
+    where.append("(expires_at IS NULL OR expires_at > ? OR pinned OR hold)")
     values: list[Any] = [scope.tenant, scope.namespace, now]
     if memory_type is not None:
         where.append("memory_type = ?")

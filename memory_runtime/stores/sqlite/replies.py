@@ -51,7 +51,7 @@ def _stands(connection: sqlite3.Connection, receipts: Sequence[Receipt], now: fl
         part = ids[start : start + _AT_ONCE]
         sql = (
             f"SELECT id, version FROM memories WHERE id IN ({','.join('?' * len(part))}) AND deleted = 0"  # noqa: S608
-            " AND (expires_at IS NULL OR expires_at > ?)"
+            " AND (expires_at IS NULL OR expires_at > ? OR pinned OR hold)"
         )
         there += sum(wanted[identity] == version for identity, version in connection.execute(sql, (*part, now)))
     return there == len(ids)

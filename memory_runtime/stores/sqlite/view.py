@@ -148,6 +148,9 @@ class SQLiteView:
     def expired(self, now: float, limit: int) -> list[tuple[uuid.UUID, Scope, str]]:
         return reading.expired(self.connection, now, limit)
 
+    def held_beyond(self, since: float, until: float) -> list[bytes]:
+        return reading.held_beyond(self.connection, since, until)
+
     def any_word(
         self,
         scope: Scope,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +15,7 @@ from memory_runtime.model.errors import InvalidArgument
 from memory_runtime.model.records import Scope
 from memory_runtime.stores.contracts import AuditEntry, Collection, Unit
 from memory_runtime.stores.values import Facts, Visible
-from memory_runtime.tests.ledgers import ACME, DIM, Place, drop, identity, link, put
+from memory_runtime.tests.ledgers import ACME, DIM, Place, drop, identity, key, link, put
 
 SEEN = Visible(ACME, 5000.0)
 
@@ -140,6 +142,39 @@ async def test_filters_compare_by_type_and_value(place: Place) -> None:
     await ledger.read(look)
     record = await ledger.get(identity(3))
     assert record.payload == payloads[3]
+
+
+async def test_what_is_pinned_or_held_is_found_beyond_its_ttl(place: Place) -> None:
+    """It is kept, so every door shows it: an export without it would be a backup without it."""
+    ledger = place.open()
+    late = {"expires_at": 1500.0}
+    await ledger.commit(Unit([put(1, **late, hold=True), put(2, **late, pinned=True), put(3, **late), put(4, **late)]))
+    entry = AuditEntry("acme", "me", "hold", "notes/4.0", 1.0)
+    assert await ledger.transact(lambda transaction: transaction.hold(ACME, "4.0", None, True, entry)) == 1
+    guard = key("request:held", at=2000.0, implicit=True)
+    await ledger.commit(Unit([put(1, **late)], guard))
+
+    def look(view: Any) -> None:
+        for number, there in ((1, 1), (2, 1), (3, 0), (4, 1)):
+            assert len(view.at_coordinate(ACME, (float(number),), None, 5000.0)) == there
+        there = {identity(number) for number in (1, 2, 4)}
+        assert {one.id for one in view.page(ACME, after=None, limit=9, memory_type=None, now=5000.0)} == there
+        ids = view.allowed_ids(ACME, {}, memory_type=None, now=5000.0)
+        assert {uuid.UUID(bytes=one) for one in ids} == there
+        between = view.coordinates_between(ACME, (0.0,), (9.0,), memory_type=None, limit=9, now=5000.0)
+        assert between == [(1.0,), (2.0,), (4.0,)]
+        assert sorted(words(view, "words")) == [1.0, 2.0, 4.0]
+        hits = view.any_word(ACME, "words", limit=9, now=5000.0)
+        assert {uuid.UUID(bytes=one.id if isinstance(one.id, bytes) else one.id.bytes) for one in hits} == there
+        assert len(view.rows(SEEN, [identity(number).bytes for number in range(1, 5)])) == 3
+        assert view.find_reply(guard) is not None
+        assert sorted(view.held_beyond(1000.0, 2000.0)) == sorted(identity(number).bytes for number in (1, 4))
+        assert view.held_beyond(1501.0, 2000.0) == []
+        assert [one[0] for one in view.expired(5000.0, 9)] == [identity(3)]
+
+    await ledger.read(look)
+    ends = {uuid.UUID(bytes=i): at for run in ledger.scan(DIM) for i, at in zip(run.ids, run.expires_at, strict=True)}
+    assert ends == {identity(3): 1500.0} | dict.fromkeys(map(identity, (1, 2, 4)), math.inf)
 
 
 async def test_records_by_id_place_range_and_page(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Any
 
@@ -229,26 +230,42 @@ async def test_access_counts_are_gathered_and_flushed_in_one_commit(open_engine:
     assert (await engine.get(scope, (1.0,))).access_count == 20
 
 
-async def test_an_expired_memory_is_not_found_then_deleted_but_for_pinned_ones(open_engine: Any, scope: Scope) -> None:
+async def test_an_expired_memory_is_not_found_then_deleted_but_for_pinned_and_held_ones(
+    open_engine: Any, scope: Scope
+) -> None:
     clock = Clock()
     engine: MemoryEngine = await open_engine(vector_dim=3, clock=clock)
-    await engine.store(scope, item(1, [1, 0, 0], ttl=60.0, payload={"text": "brief"}))
-    await engine.store(scope, item(2, [1, 0, 0], ttl=60.0, pinned=True, payload={"text": "brief"}))
-    await engine.store(scope, item(3, [1, 0, 0], ttl=60.0, hold=True, payload={"text": "brief"}))
-    assert len((await engine.recall(scope, asked([1, 0, 0]))).hits) == 3
+    for number, kept in enumerate(({}, {"pinned": True}, {"hold": True}, {}), start=1):
+        await engine.store(scope, item(number, [1, 0, 0], ttl=60.0, payload={"text": "brief"}, **kept))
+    await engine.retention.hold(scope, (4.0,))
+    assert await engine._housekeeper.spare() == 2
     clock.now += 61
-    assert coordinates(await engine.recall(scope, asked([1, 0, 0]))) == [2.0]
-    assert [one.coordinate for one in await engine.keyword_search(scope, "brief")] == [(2.0,)]
-    with pytest.raises(NotFound):
-        await engine.get(scope, (1.0,))
+
+    async def there() -> list[float]:
+        """What every door shows, which is the same."""
+        by_vector = sorted(coordinates(await engine.recall(scope, asked([1, 0, 0]))))
+        for request in (asked([1, 0, 0], filters={"text": "brief"}), RecallRequest(query="brief", hybrid=True)):
+            assert sorted(coordinates(await engine.recall(scope, request))) == by_vector
+        for records in (await engine.keyword_search(scope, "brief"), (await engine.scan(scope)).memories):
+            assert sorted(one.coordinate[0] for one in records) == by_vector
+        for number in range(1, 5):
+            with contextlib.nullcontext() if number in by_vector else pytest.raises(NotFound):
+                await engine.get(scope, (float(number),))
+        return by_vector
+
+    assert await there() == [2.0, 3.0, 4.0]
     assert await engine._housekeeper.expire() == 1
     assert await engine._housekeeper.expire() == 0
-    held = await engine.ledger.read(
-        lambda view: view.connection.execute("SELECT count(*) FROM memories WHERE deleted = 0 AND hold = 1").fetchone()[
-            0
-        ]
-    )
-    assert held == 1
+    await engine.store(scope, item(4, [1, 0, 0], ttl=30.0, payload={"text": "brief"}))
+    assert await engine._housekeeper.spare() == 2
+    clock.now += 31
+    assert await there() == [2.0, 3.0, 4.0]
+    await engine.close()
+    engine = await open_engine(vector_dim=3, clock=clock)
+    assert await there() == [2.0, 3.0, 4.0]
+    await engine.retention.hold(scope, (4.0,), hold=False)
+    assert await engine._housekeeper.expire() == 1
+    assert await there() == [2.0, 3.0]
 
 
 async def test_another_dimension_or_another_model_is_refused_at_the_start(open_engine: Any, scope: Scope) -> None:
