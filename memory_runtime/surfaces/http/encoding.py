@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from memory_runtime.model.threads import in_thread
 from memory_runtime.stores.answer_size import too_large
+from memory_runtime.surfaces.explanations import plain
 
 AT_ONCE: Final = 256 * 1024
 """Bytes that are encoded on the event loop: about a millisecond."""
@@ -36,7 +37,15 @@ def _pieces(value: Any, depth: int) -> Iterator[bytes]:
     elif depth and isinstance(value, list | tuple | Iterator):
         yield from _members(b"[]", ((b"", one) for one in value), depth)
     else:
-        yield _ENCODER.encode(value).encode()
+        yield _encoded(value)
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return _ENCODER.encode(value).encode()
+    except ValueError:
+        # a ledger of before non-finite numbers were refused may hold one: it is shown as null, and answers go on
+        return _ENCODER.encode(plain(value)).encode()
 
 
 def _members(brackets: bytes, members: Iterable[tuple[bytes, Any]], depth: int) -> Iterator[bytes]:
