@@ -205,7 +205,8 @@ class ApproximateRoute:
             ids = list(set(ids) & set(_allowed(scope, query, view)))
         if request.as_of is not None:
             # what counted then in their place is in this process's answer already
-            ids = list(set(ids) - view.past(scope, request.as_of, memory_type=request.memory_type).replaced)
+            past = view.past(scope, request.as_of, memory_type=request.memory_type, payloads=False)
+            ids = list(set(ids) - past.replaced)
         rows = [self._follower.batch(run) for run in view.some(ids, self._follower.index.dim)]
         if not rows:
             return []
