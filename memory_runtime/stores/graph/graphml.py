@@ -67,14 +67,20 @@ def write_graphml(file: IO[str], edges: Iterable[Edge]) -> int:
     return count
 
 
+Refused = Callable[[int, dict[str, str], InvalidArgument], None]
+
+
 def read_graphml(file: IO[bytes]) -> Iterator[Edge]:
     """The edges of a GraphML file, in its order. Raises InvalidArgument with the line where it is none."""
     return (edge for _, edge in numbered_edges(file))
 
 
-def numbered_edges(file: IO[bytes]) -> Iterator[tuple[int, Edge]]:
-    """The edges, each with the line where its element ends, from 1. Raises InvalidArgument with the line."""
-    reading = _Reading()
+def numbered_edges(file: IO[bytes], refused: Refused | None = None) -> Iterator[tuple[int, Edge]]:
+    """The edges, each with the line where its element ends, from 1. Raises InvalidArgument with the line.
+
+    An edge that is none goes to `refused`, if given: line, its attributes and data as texts, and what is wrong.
+    """
+    reading = _Reading(refused)
     while data := file.read(_CHUNK):
         reading.feed(data, last=False)
         yield from reading.taken()
@@ -87,8 +93,9 @@ def numbered_edges(file: IO[bytes]) -> Iterator[tuple[int, Edge]]:
 class _Reading:
     """One pass of an expat parser over a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Refused | None) -> None:
         self.rooted = False
+        self._refused = refused
         self._parser = expat.ParserCreate(namespace_separator=" ")
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
@@ -155,7 +162,12 @@ class _Reading:
         elif tag == "data" and self._edge is not None and self._key is not None:
             self._values[self._key] = text
         elif tag == "edge" and self._edge is not None:
-            self._finish(self._edge)
+            try:
+                self._finish(self._edge)
+            except InvalidArgument as error:
+                if self._refused is None:
+                    raise
+                self._refused(self._parser.CurrentLineNumber, self._edge | self._values, error)
             self._edge = None
 
     def _finish(self, attributes: dict[str, str]) -> None:

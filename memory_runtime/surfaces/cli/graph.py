@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
+import json
 import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from memory_runtime.surfaces.cli.client import Client, Refused
-from memory_runtime.surfaces.cli.input_file import reading_bytes
-from memory_runtime.surfaces.cli.intake import AT, BATCH
+from memory_runtime.surfaces.cli.client import Client
+from memory_runtime.surfaces.cli.input_file import Fault, Line, reading_bytes
+from memory_runtime.surfaces.cli.intake import Intake
 from memory_runtime.surfaces.cli.old_lines import show_as
-from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed, Progress
+from memory_runtime.surfaces.cli.results import EXIT_USAGE, CommandFailed
 from memory_runtime.surfaces.cli.transfer import links, writing
+
+if TYPE_CHECKING:
+    from memory_runtime.model.errors import InvalidArgument
+    from memory_runtime.stores.graph.graphml import Refused
 
 
 def export_graph(arguments: argparse.Namespace) -> int:
@@ -46,41 +50,52 @@ def export_graph(arguments: argparse.Namespace) -> int:
 def import_graph(arguments: argparse.Namespace) -> int:
     """Links as the file says. The whole file is read before the first link is made."""
     client = Client(arguments)
-    progress = Progress("linked")
-    linked = missing = 0
+    intake = Intake(arguments.path, start_at=1, rejects=arguments.rejects, what="linked")
+    missing = 0
+
+    def send(links: list[dict[str, Any]]) -> None:
+        nonlocal missing
+        done = client.post("/graph/links", {"links": links, "skip_missing": arguments.skip_missing})
+        missing += int(done["missing"])
+        intake.count(int(done["linked"]))
+
+    def refuse(number: int, told: dict[str, str], error: InvalidArgument) -> None:
+        def fault(_: dict[str, Any]) -> None:
+            raise Fault(error.message, error.remedy or "mend the link")
+
+        intake.take(_as_line(number, told), fault)
+
     with _opened(arguments.path) as file:
-        for _ in _edges(file, arguments.path):
+        for _ in _edges(file, arguments.path, (lambda *_: None) if arguments.rejects else None):
             pass  # a fault anywhere in the file must not leave half of it linked
         file.seek(0)
-        edges = _edges(file, arguments.path)
-        while batch := list(itertools.islice(edges, BATCH)):
-            try:
-                body = {"links": [edge for _, edge in batch], "skip_missing": arguments.skip_missing}
-                done = client.post("/graph/links", body)
-            except CommandFailed as failure:
-                where = f"lines {batch[0][0]} to {batch[-1][0]}"
-                if isinstance(failure, Refused) and (match := AT.match(failure.field)) and int(match[1]) < len(batch):
-                    where = f"line {batch[int(match[1])][0]}"
-                words = f"{arguments.path}: {where}: {failure}. {linked:,} were linked before; the file may be repeated"
-                raise CommandFailed(words, failure.exit_code) from None
-            linked += int(done["linked"])
-            missing += int(done["missing"])
-            progress.at(linked)
-    progress.done(linked)
-    text = f"linked {linked:,}"
+        try:
+            for number, edge in _edges(file, arguments.path, refuse if arguments.rejects else None):
+                intake.take(_as_line(number, edge), lambda link: (send, link))
+            intake.finish()
+        except CommandFailed as failure:
+            words = f"{arguments.path}: {failure}. {intake.stored:,} were linked before; the file may be repeated"
+            raise CommandFailed(words, failure.exit_code) from None
+    text = f"linked {intake.stored:,}"
     if missing:
         text += f"; {missing:,} were left out, as an end of theirs holds no memory"
-    return show_as(arguments, {"linked": linked, "left_out": missing}, text, old="OK")
+    done = {"linked": intake.stored, "left_out": missing} | intake.counted_rejects()
+    show_as(arguments, done, text + intake.told_rejects(), old="OK")
+    return intake.exit_code
 
 
-def _edges(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _as_line(number: int, value: dict[str, Any]) -> Line:
+    return Line(number, json.dumps(value, ensure_ascii=False).encode())
+
+
+def _edges(file: IO[bytes], name: str, refused: Refused | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each link with the line that it ends on."""
     from memory_runtime.model.coordinates import canonical_coordinate
     from memory_runtime.model.errors import InvalidArgument
     from memory_runtime.stores.graph.graphml import numbered_edges
 
     try:
-        for line, edge in numbered_edges(file):
+        for line, edge in numbered_edges(file, refused):
             yield (
                 line,
                 {

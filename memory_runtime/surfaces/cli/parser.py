@@ -234,6 +234,9 @@ def _graph(commands: Any, connection: argparse.ArgumentParser) -> None:
     load = add("import-graph", "Link coordinates as a GraphML file says", later("graph", "import_graph"))
     load.add_argument("--path", required=True, help="the file to read; - is standard input")
     load.add_argument("--skip-missing", action="store_true", help="leave out links whose ends hold no memory")
+    load.add_argument(
+        "--rejects", metavar="FILE", help="leave out links that are none; write each with its reason to FILE"
+    )
 
 
 def _many(commands: Any, connection: argparse.ArgumentParser) -> None:

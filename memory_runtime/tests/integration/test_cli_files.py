@@ -343,6 +343,27 @@ def test_a_refused_link_of_a_graph_is_named_by_line(soma: Run, tmp_path: Path) -
         assert "Nothing was linked" in done.stderr
 
 
+def test_a_link_that_is_none_is_left_out_with_its_line(soma: Run, tmp_path: Path) -> None:
+    path, rejects = tmp_path / "graph.graphml", tmp_path / "rejects"
+    kind = '<key id="k" for="edge" attr.name="link_type" attr.type="string"/>'
+    edges = [f'<edge source="{n}" target="{n + 1}"><data key="k">{name}</data></edge>' for n, name in enumerate(TYPES)]
+    path.write_text("\n".join(["<graphml>", kind, "<graph>", *edges, "</graph></graphml>"]), encoding="utf-8")
+    done = soma("import-graph", "--path", str(path))
+    assert done.returncode == 2
+    assert "line 5: link_type:" in done.stderr
+    assert "Nothing was linked" in done.stderr
+    done = soma("import-graph", "--path", str(path), "--rejects", str(rejects), "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"linked": 2, "left_out": 0, "rejected": 1})
+    (told,) = map(json.loads, rejects.read_text(encoding="utf-8").splitlines())
+    assert told["line"] == 5
+    assert "link_type" in told["reason"]
+    assert json.loads(told["text"]) == {"source": "1", "target": "2", "k": TYPES[1]}
+
+
+TYPES = ("cites", "x" * 3000, "follows")
+"""Of links; the second one is too long a name."""
+
+
 def test_a_flag_is_a_word_where_it_is_no_json(soma: Run) -> None:
     done = soma("flags", "set", "recall_sample_rate", "[" * 99_999)
     assert done.returncode == 1, "refused by the server"
