@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hack.cluster.processes import identify, stop
+from hack.cluster.processes import children, identify, stop
 
 
 class ServiceError(Exception):
@@ -116,11 +116,19 @@ class Service:
         return " / ".join(lines[-3:]) or "its log is empty"
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would: nothing is flushed, nobody is told."""
+        """SIGKILL, as a power cut would: nothing is flushed, nobody is told, and no child answers once more.
+
+        PostgreSQL's back ends are in sessions of their own: alone, they go on until they notice that nobody leads them.
+        """
         if self._process is not None:
+            left = [found for pid in children(self._process.pid) if (found := identify(pid)) is not None]
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            for one in left:
+                one.signal(signal.SIGKILL)
+            while any(one.alive() for one in left):
+                time.sleep(0.005)
 
     def stop(self, *, grace: float = 10.0) -> None:
         """SIGTERM, and SIGKILL after `grace` seconds. Does nothing where it does not run."""

@@ -72,9 +72,23 @@ class Writer:
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._checkpointer = threading.Thread(target=self._checkpoint_loop, name="ledger-checkpoint", daemon=True)
         self.head_seq = self._read_head()
-        self.lineage = lineage.begin(self._connection)
         self.commits = 0
         self.damaged = False
+        self.lineage = self._lineage_if_possible()
+
+    def _lineage_if_possible(self) -> str:
+        """The line of history that is written from now on; empty where nothing can be written, as on a full volume.
+
+        Reads are answered meanwhile, and the first write begins it.
+        """
+        try:
+            return lineage.begin(self._connection)
+        except Failures as error:
+            if is_damage(error):
+                raise
+            log.warning("nothing can be written for now, what is stored is served: %s", error)
+            self._undo(error)
+            return ""
 
     def start(self) -> None:
         """Starts the threads."""
@@ -140,6 +154,7 @@ class Writer:
         transaction = SQLiteTransaction(self._connection, self._factory, self._normalisers)
         results: list[tuple[_Job[Any], Any, BaseException | None]] = []
         try:
+            self.lineage = self.lineage or lineage.begin(self._connection)
             self._connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 try:

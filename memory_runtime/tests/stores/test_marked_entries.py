@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,7 @@ async def test_beside_a_mark_a_write_makes_it_contended(entries: MarkedEntries) 
 
 
 async def test_while_a_commits_outcome_is_not_known_readers_are_sent_to_the_ledger(
-    entries: MarkedEntries, tmp_path: Any
+    entries: MarkedEntries, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = build_engine(SMFSettings(data_dir=tmp_path, embedding_provider="hash", vector_dim=3))
     await engine.start()
@@ -84,8 +83,8 @@ async def test_while_a_commits_outcome_is_not_known_readers_are_sent_to_the_ledg
             raise refusal[-1]
 
         # no real ledger fails at a moment that a test can choose
-        ledger: Any = SimpleNamespace(read=engine.ledger.read, commit=commit)
-        cache = RecordCache(ledger, engine.follower, RecentChanges(), entries)
+        monkeypatch.setattr(engine.ledger, "commit", commit)
+        cache = RecordCache(engine.ledger, engine.follower, RecentChanges(), entries)
         await cache.start()
         view: Any = await cache.at_coordinate(HOME, (1.0,), None, lambda: 0.0)
         await cache.idle()
