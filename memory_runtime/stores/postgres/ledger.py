@@ -68,6 +68,7 @@ class PostgresLedger:
         self._readers = FairReaders(self._places, "ledger-reader")
         self._guards: dict[asyncio.AbstractEventLoop, Guard] = {}
         self._reader_ailment = self._note = ""
+        self._trial: Future[int] | None = None
         self._damaged = False
 
     @property
@@ -103,6 +104,7 @@ class PostgresLedger:
             writer.tracker.begin_at(Mark.at(found), following=False)
             writer.tracker.on_generation = self._on_generation
             writer.tracker.on_lineage = self._turn_over
+            writer.on_look = self._try_readers
             writer.start()
             self._writer = writer
             self._links.listen(lambda whose: None if whose == writer.name else writer.nudge(), writer.doubt)
@@ -252,6 +254,12 @@ class PostgresLedger:
                 raise self._failed(error) from error
             self._reader_ailment = ""
             return answer
+
+    def _try_readers(self) -> None:
+        """Asks something where the last query failed: a replica that is not ready is asked nothing by anybody else."""
+        if self._reader_ailment and (self._trial is None or self._trial.done()):
+            with contextlib.suppress(Unavailable):
+                self._trial = self._readers.submit(self.read_now, lambda view: view.head())
 
     def _failed(self, error: BaseException) -> SomaError:
         answer = errors.in_words(error)

@@ -101,6 +101,8 @@ class Writer:
         self._committing = False
         if metrics is not None:
             metrics.watch(ADAPTER, self._state)
+        self.on_look: Callable[[], None] = lambda: None
+        """Called on the writer's thread when it has seen the ledger; it must return at once."""
         self.commits = 0
         self.ailment = ""
 
@@ -311,6 +313,7 @@ class Writer:
                 self.tracker.look(session)
             self._explain()
             self.ailment = ""
+            self.on_look()
         except errors.Failures as error:
             self._link.rollback()
             self.ailment = str(errors.in_words(error))
