@@ -21,6 +21,8 @@ from memory_runtime.model.timestamps import parse_timestamp
 from memory_runtime.telemetry.metrics import Metrics
 
 PREFIX: Final = "dlq-"
+OF_A_SINK: Final = "sink:"
+"""Before the name of a sink, where a letter has no topic that it comes from. No topic can be called so."""
 _OMITTED: Final = "dlq-value-omitted"
 _MAX_ERROR: Final = 2000
 

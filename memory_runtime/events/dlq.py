@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import MessageSizeTooLargeError
 
 from memory_runtime.events.connecting import client_options, reach, require_topics, topics_of
-from memory_runtime.events.dead_letters import Letter, read_letter
+from memory_runtime.events.dead_letters import OF_A_SINK, Letter, read_letter
 from memory_runtime.events.kafka_sink import producer_of
 from memory_runtime.model.errors import InvalidArgument, NotFound
 from memory_runtime.settings import SMFSettings
@@ -143,7 +143,10 @@ class DeadLetterQueue:
         async with self._producer() as producer:
             for entry in wanted:
                 topic = entry.letter.topic or self._settings.kafka_memory_events_topic
-                if entry.letter.omitted:
+                if topic.startswith(OF_A_SINK):
+                    sink = topic.removeprefix(OF_A_SINK)
+                    left.append(Left(entry, f"it is a change that the sink {sink!r} could not take, and no event"))
+                elif entry.letter.omitted:
                     left.append(Left(entry, "its bytes are not here: `soma dlq show` says where they are"))
                 elif topic not in topics:
                     left.append(Left(entry, f"the brokers have no topic {topic!r}"))

@@ -21,7 +21,7 @@ from memory_runtime.events.blame import body_of
 from memory_runtime.events.calls import counted
 from memory_runtime.events.codec import Encoded, Publisher, encode
 from memory_runtime.events.connecting import client_options, reach, require_topics
-from memory_runtime.events.dead_letters import Letter, Morgue, lay_one
+from memory_runtime.events.dead_letters import OF_A_SINK, Letter, Morgue, lay_one
 from memory_runtime.events.poison import Poison
 from memory_runtime.events.registry import register
 from memory_runtime.model.coordinates import canonical_coordinate
@@ -306,7 +306,10 @@ def _key(change: Change) -> bytes:
 
 
 class RelayLetters:
-    """Lays what a sink cannot take, whichever it is, on the dead-letter topic; the letter's topic names the sink."""
+    """Lays what a sink cannot take, whichever it is, on the dead-letter topic.
+
+    The letter's topic names the sink, in a form that is the name of no topic: what is in it is no event to put back.
+    """
 
     def __init__(self, settings: SMFSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -319,7 +322,17 @@ class RelayLetters:
         await require_topics(self._settings, {"kafka_dlq_topic": topic})
         key = _key(change) if isinstance(change, Change) else b""
         letter = Letter(
-            reason, error, "relay", sink, -1, change.seq, self._clock(), key or None, body_of(change), [], omitted=False
+            reason,
+            error,
+            "relay",
+            OF_A_SINK + sink,
+            -1,
+            change.seq,
+            self._clock(),
+            key or None,
+            body_of(change),
+            [],
+            omitted=False,
         )
         # rare: a producer of its own, which nothing else can have left in a bad state
         producer = producer_of(self._settings, most_bytes=self._settings.kafka_max_message_bytes + _LETTER_ROOM)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from memory_runtime.events import codec, kafka_sink
+from memory_runtime.events.dlq import DeadLetterQueue
 from memory_runtime.events.kafka_sink import RelayLetters
 from memory_runtime.events.relay import Relay
 from memory_runtime.stores.contracts import Change, Unit
@@ -95,8 +96,11 @@ async def test_what_another_sink_cannot_take_is_a_letter_too(site: Site) -> None
     await relay.stop()
     assert mirror.taken == [1, 3]
     (entry,) = await site.letters()
-    assert (entry.letter.topic, entry.letter.offset, entry.letter.reason) == ("mirror", 2, "defect")
+    assert (entry.letter.topic, entry.letter.offset, entry.letter.reason) == ("sink:mirror", 2, "defect")
     assert b"note 1" in (entry.letter.value or b"")
+    done, (left,) = await DeadLetterQueue(site.settings).replay(None)
+    assert (done, left.entry.position) == ([], entry.position)
+    assert "no event" in left.reason
 
 
 async def test_a_server_refuses_the_time_that_stopped_the_relay(topics: dict[str, Any], serve: Serve) -> None:
